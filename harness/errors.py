@@ -1,0 +1,40 @@
+"""Every error a user can cause; the command line prints them as one line, without a traceback.
+
+Form of a message: what is what, which limit, what to do; no full stop; names as the user typed them.
+"""
+
+
+class HarnessError(Exception):
+    """A mistake in the input or the surroundings that the user can mend."""
+
+
+class ConfigError(HarnessError):
+    """A configuration key, value or combination that cannot be used."""
+
+
+class DataError(HarnessError):
+    """A data set that is missing, unreadable or too small for what was asked."""
+
+
+class ModelError(HarnessError):
+    """A model name or weights file that cannot be used."""
+
+
+class ConversionError(ModelError):
+    """A network with a module that has no quantized form."""
+
+
+class BudgetError(HarnessError):
+    """A BitOPs budget that no policy of the network can meet."""
+
+
+class PolicyError(HarnessError):
+    """A policy that is malformed or belongs to another network."""
+
+
+class RunError(HarnessError):
+    """A run folder that is missing, unfinished or in the way."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that is incomplete, damaged or of another run."""

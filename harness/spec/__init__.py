@@ -1,0 +1,1 @@
+"""Plain data without torch: networks, policies, costs, budgets, configuration and run folders."""
