@@ -1,6 +1,6 @@
 """Every error a user can cause; the command line prints them as one line, without a traceback.
 
-Form of a message: what is what, which limit, what to do; no full stop; names as the user typed them.
+Form of a message: what is what, which limit, what to do; no full stop; names as they were typed.
 """
 
 

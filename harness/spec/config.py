@@ -158,7 +158,7 @@ class SearchConfig(Section):
     images: int | None = Field(default=None, ge=1)
     """Images of the search split that score every proposal; null uses all of them."""
     recalibrate_images: int = Field(default=0, ge=0)
-    """Training images that re-estimate BN statistics for every proposal; 0 uses those of training."""
+    """Training images that re-estimate BN statistics for every proposal; 0 uses the trained."""
 
 
 class Config(Section):
@@ -203,8 +203,8 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        reason = (error.strerror or "unreadable").lower()
-        raise ConfigError(f"configuration {path} cannot be read: {reason}; check --config") from None
+        why = (error.strerror or "unreadable").lower()
+        raise ConfigError(f"configuration {path} cannot be read: {why}; check --config") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problem = " ".join(str(error).split())
         raise ConfigError(f"configuration {path} is not YAML ({problem}); mend the file") from None

@@ -1,0 +1,208 @@
+"""A policy: one (weight bits, activation bits) pair per quantized layer, and its file."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import PolicyError
+from harness.spec.files import FORMAT_VERSION, write_json
+from harness.spec.network import NetworkSpec
+
+MAX_BITS = 32
+"""Largest bit-width that is accounted; what can be trained ends at 8."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Bit-widths per layer, in the network's order, pinned layers included.
+
+    >>> Policy([(8, 8), (4, 3)]).label
+    'mixed'
+    >>> len(Policy([(8, 8), (4, 3)]))
+    2
+    """
+
+    bits: tuple[tuple[int, int], ...]
+    """(weight bits, activation bits) of each layer."""
+
+    def __init__(self, bits: Iterable[Sequence[int]]) -> None:
+        pairs = tuple((int(weight), int(act)) for weight, act in bits)
+        object.__setattr__(self, "bits", pairs)
+
+    def __len__(self) -> int:
+        return len(self.bits)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self.bits)
+
+    @property
+    def label(self) -> str:
+        """`W/A` where every layer but the first and last is alike, else `mixed`."""
+        inner = set(self.bits[1:-1])
+        return "{}/{}".format(*inner.pop()) if len(inner) == 1 else "mixed"
+
+
+def uniform_policy(
+    network: NetworkSpec, *, weight_bits: int, act_bits: int, exact: bool = False
+) -> Policy:
+    """Return the policy with the same bits in every layer that is not pinned.
+
+    Args:
+        network: The network.
+        weight_bits: Weight bits of every free layer.
+        act_bits: Activation bits of every free layer.
+        exact: Take the bits as given even where they are no candidates of a layer, as accounting
+            does; otherwise a layer takes its nearest candidate that is not below them.
+    """
+    pairs = []
+    for layer in network.layers:
+        if layer.is_pinned or not exact:
+            weight = nearest_candidate(layer.weight_candidates, weight_bits)
+            act = nearest_candidate(layer.act_candidates, act_bits)
+            pairs.append((weight, act))
+        else:
+            pairs.append((weight_bits, act_bits))
+    return Policy(pairs)
+
+
+def nearest_candidate(candidates: Sequence[int], bits: int) -> int:
+    """Return the smallest candidate not below `bits`, or the largest where all are below.
+
+    >>> nearest_candidate((6, 5, 3), 4), nearest_candidate((6, 5, 3), 8)
+    (5, 6)
+    """
+    return min((c for c in candidates if c >= bits), default=max(candidates))
+
+
+def parse_bits(text: str) -> tuple[int, int]:
+    """Read `W/A`.
+
+    >>> parse_bits("4/3")
+    (4, 3)
+
+    Raises:
+        PolicyError: The text is not two bit-widths from 1 to 32.
+    """
+    match = re.fullmatch(r"(\d{1,2})/(\d{1,2})", text)
+    pair = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not all(1 <= bits <= MAX_BITS for bits in pair):
+        raise PolicyError(
+            f"policy {text} is neither a file nor weight/activation bits from 1 to {MAX_BITS}; "
+            "give a path or something like 4/4"
+        )
+    return pair
+
+
+def resolve_policy(text: str, network: NetworkSpec) -> Policy:
+    """Return the policy of a `policy.json` path or of uniform bits `W/A`, checked to be trained.
+
+    Raises:
+        PolicyError: The file is unusable, of another network, or has bits that are no candidates.
+    """
+    if Path(text).is_file() or text.endswith(".json"):
+        policy = load_policy(Path(text), network)
+    else:
+        weight_bits, act_bits = parse_bits(text)
+        policy = uniform_policy(network, weight_bits=weight_bits, act_bits=act_bits)
+        for bits, kind in ((weight_bits, "weight"), (act_bits, "act")):
+            trained = sorted(
+                {
+                    b
+                    for la in network.layers
+                    for b in getattr(la, f"{kind}_candidates")
+                    if not la.is_pinned
+                }
+            )
+            if trained and bits not in trained:
+                raise PolicyError(
+                    f"policy {text}: {bits} {kind} bits were not trained, the candidates are "
+                    f"{', '.join(map(str, trained))}; choose from them"
+                )
+    check_trained(policy, network)
+    return policy
+
+
+def check_trained(policy: Policy, network: NetworkSpec) -> None:
+    """Check that every layer's bits are among its candidates.
+
+    Raises:
+        PolicyError: They are not; the message names the first such layer.
+    """
+    for layer, (weight, act) in zip(network.layers, policy, strict=True):
+        for bits, candidates, kind in (
+            (weight, layer.weight_candidates, "weight"),
+            (act, layer.act_candidates, "activation"),
+        ):
+            if bits not in candidates:
+                raise PolicyError(
+                    f"layer {layer.name} has {bits} {kind} bits in the policy, its candidates are "
+                    f"{', '.join(map(str, candidates))}; search a policy with this run"
+                )
+
+
+def save_policy(path: Path, policy: Policy, network: NetworkSpec, *, facts: dict[str, Any]) -> None:
+    """Write `policy.json`.
+
+    Args:
+        path: Where to.
+        policy: The bits.
+        network: The network they are for.
+        facts: What else the file says: `bitops`, `weight_bytes`, `accuracy`, `provenance` ...
+    """
+    layers = [
+        {"name": layer.name, "weight_bits": weight, "act_bits": act}
+        for layer, (weight, act) in zip(network.layers, policy, strict=True)
+    ]
+    head = {"network": network.fingerprint, "model": network.model, "layers": layers}
+    write_json(path, {**head, **facts})
+
+
+def load_policy(path: Path, network: NetworkSpec) -> Policy:
+    """Read a `policy.json` of this network.
+
+    Raises:
+        PolicyError: The file is missing or malformed, or belongs to another network.
+    """
+    values = _read_policy_file(path)
+    if values.get("network") != network.fingerprint:
+        raise PolicyError(
+            f"policy {path} belongs to {values.get('model')} with fingerprint "
+            f"{values.get('network')}, this is {network.model} with {network.fingerprint}; "
+            "use a policy that was searched for this network, input size and number of classes"
+        )
+    layers = values.get("layers")
+    try:
+        names = [layer["name"] for layer in layers or []]
+        policy = Policy((layer["weight_bits"], layer["act_bits"]) for layer in layers or [])
+    except (KeyError, TypeError, ValueError):
+        raise PolicyError(
+            f"policy {path} has a layer without name, weight_bits and act_bits; mend the file"
+        ) from None
+    if names != [layer.name for layer in network.layers]:
+        raise PolicyError(
+            f"policy {path} lists {len(names)} layers, not the {len(network.layers)} of "
+            f"{network.model} in order; mend the file"
+        )
+    for name, pair in zip(names, policy, strict=True):
+        if not all(1 <= bits <= MAX_BITS for bits in pair):
+            raise PolicyError(
+                f"policy {path}: layer {name} has bits {pair[0]}/{pair[1]}, allowed are 1 to "
+                f"{MAX_BITS}; mend the file"
+            )
+    return policy
+
+
+def _read_policy_file(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as problem:
+        reason = (problem.strerror or "unreadable").lower()
+        raise PolicyError(f"policy {path} cannot be read: {reason}; check the path") from None
+    except ValueError:
+        raise PolicyError(f"policy {path} is not whole JSON; search again") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
+        raise PolicyError(f"policy {path} is not a policy of format {FORMAT_VERSION}; search again")
+    return values

@@ -1,0 +1,96 @@
+"""The run folder, where training, search, evaluation and export meet in files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import RunError
+from harness.spec.config import Config, load_config
+from harness.spec.files import write_text
+from harness.spec.network import NetworkSpec
+
+RUNS = Path("runs")
+"""Where runs lie, below the working directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """Paths of one run; `summary.json` is written last and marks the run finished."""
+
+    path: Path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def network_path(self) -> Path:
+        """The quantized layers, their MACs and candidates; absent in float runs."""
+        return self.path / "network.json"
+
+    @property
+    def environment_path(self) -> Path:
+        """Versions and hardware of the last process that trained here."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics_path(self) -> Path:
+        """One JSON object per line: losses per step, validation per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary_path(self) -> Path:
+        """Final validation."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of `step_00000123/` folders."""
+        return self.path / "checkpoints"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether training reached its last epoch."""
+        return self.summary_path.is_file()
+
+    def load_config(self) -> Config:
+        """Return the run's resolved configuration.
+
+        Raises:
+            RunError: The folder is no run.
+        """
+        if not self.config_path.is_file():
+            raise RunError(
+                f"{self.path} is not a run, it has no {self.config_path.name}; "
+                "give --run the folder that harness train printed"
+            )
+        return load_config(self.config_path)
+
+    def load_network(self) -> NetworkSpec:
+        """Return the network the run trains.
+
+        Raises:
+            RunError: The folder is no run, or the run is a float one.
+        """
+        if self.load_config().train.mode == "float":
+            raise RunError(
+                f"{self.path} is a float run without bit-widths; give --run a supernet run"
+            )
+        return NetworkSpec.load(self.network_path)
+
+    def save_config(self, config: Config) -> None:
+        """Write the resolved configuration."""
+        write_text(self.config_path, config.to_yaml())
+
+
+def newest_finished_run(runs: Path = RUNS) -> RunDir:
+    """Return the supernet run under `runs` that finished last.
+
+    Raises:
+        RunError: There is none.
+    """
+    folders = [RunDir(path) for path in sorted(runs.iterdir())] if runs.is_dir() else []
+    finished = [run for run in folders if run.is_finished and run.network_path.is_file()]
+    if not finished:
+        raise RunError(f"no finished run lies under {runs}/; train one or give --run")
+    return max(finished, key=lambda run: run.summary_path.stat().st_mtime)
