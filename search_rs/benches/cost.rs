@@ -1,0 +1,87 @@
+//! What accounting costs: one move updated, 10^6 whole policies, and a search with free evaluation.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use search_rs::cost::Resource;
+use search_rs::error::SearchError;
+use search_rs::greedy::{GreedySearch, Options};
+use search_rs::moves::{Costed, single_moves};
+use search_rs::network::{Layer, Network};
+use search_rs::policy::{LayerBits, Policy};
+
+const NUM_LAYERS: u64 = 53;
+const NUM_POLICIES: u64 = 1_000_000;
+
+/// A network of 53 layers, the first and the last pinned, with costs of `MobileNetV2`'s size.
+fn network() -> Result<Network, SearchError> {
+    let layers = (0..NUM_LAYERS).map(|index| {
+        let (macs, weights) = (1_000_000 + 97_003 * (index * 31 % 53), 1_000 + 501 * index);
+        let is_pinned = index == 0 || index + 1 == NUM_LAYERS;
+        let candidates: &[i128] = if is_pinned { &[8] } else { &[2, 3, 4, 5, 6] };
+        Layer::new(&format!("layer{index}"), macs, weights, candidates, candidates)
+    });
+    Network::new(layers.collect::<Result<_, _>>()?)
+}
+
+/// Rows of bits from 2 to 6, from a fixed linear congruence.
+fn random_rows() -> Vec<u8> {
+    let mut state = 1_u64;
+    let mut draw = || {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        2 + ((state >> 33) % 5).to_le_bytes()[0]
+    };
+    (0..2 * NUM_LAYERS * NUM_POLICIES).map(|_| draw()).collect()
+}
+
+/// An additive error: each side of layer `index` adds `(1 + index % 7) / bits^2`.
+fn error(policy: &Policy) -> f64 {
+    let side = |bits: u8| 1.0 / f64::from(bits).powi(2);
+    let layers = policy.layers().iter().zip((1..8).cycle());
+    layers
+        .map(|(bits, weight)| f64::from(weight) * (side(bits.weight.get()) + side(bits.act.get())))
+        .sum()
+}
+
+fn search(network: &Arc<Network>) -> Result<u64, SearchError> {
+    let largest = Resource::BitOps.of_policy(network, &Policy::largest(network));
+    let mut search = GreedySearch::new(Arc::clone(network), largest / 2, Options::default())?;
+    while let Some(policies) = search.propose() {
+        let errors: Vec<f64> = policies.iter().map(error).collect();
+        search.observe(&errors)?;
+    }
+    Ok(search.result()?.num_evaluations)
+}
+
+#[expect(clippy::unwrap_used, reason = "the network above is valid")]
+fn benchmarks(criterion: &mut Criterion) {
+    let network = Arc::new(network().unwrap());
+    let base = Costed::new(&network, Policy::largest(&network));
+    let change = single_moves(&network, &base.policy)[52];
+    let layer = &network.layers()[change.layer.0];
+    let from: LayerBits = base.policy.layers()[change.layer.0];
+    let to = from.with(change.side, change.to);
+    criterion.bench_function("one move, BitOPs updated", |bencher| {
+        bencher.iter(|| {
+            Resource::BitOps.after_move(layer, black_box(base.bitops), black_box(from), to)
+        });
+    });
+    criterion.bench_function("one move, policy and BitOPs", |bencher| {
+        bencher.iter(|| black_box(&base).after(&network, black_box(change)));
+    });
+    let rows = random_rows();
+    let mut group = criterion.benchmark_group("53 layers");
+    group.sample_size(10);
+    group.bench_function("10^6 whole random policies", |bencher| {
+        bencher.iter(|| Resource::BitOps.of_rows(&network, black_box(&rows)));
+    });
+    group.bench_function("greedy search to half, additive error", |bencher| {
+        bencher.iter(|| search(black_box(&network)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, benchmarks);
+criterion_main!(benches);

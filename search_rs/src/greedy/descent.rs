@@ -1,0 +1,76 @@
+//! The way down to the target.
+//!
+//! Invariant: it ends. An up move is proposed only if it stays strictly below the ceiling, the BitOPs
+//! of the policy that the latest down move left. So each down move lowers the ceiling strictly, up
+//! moves between two down moves raise the BitOPs strictly, and there are finitely many policies.
+//! Policies visited before are not proposed while anything else is; where nothing else is left, only
+//! down moves are, visited or not.
+
+use super::{Answer, GreedySearch, Stage};
+use crate::moves::{Costed, Move, single_moves};
+use crate::score::{Outcome, best_by_score};
+use crate::trace::Phase;
+
+impl GreedySearch {
+    /// Take one step towards the target, or pass on to the next stage when within it.
+    pub(super) fn descend(&mut self) {
+        if self.budget.admits(self.base.bitops) {
+            self.stage = Stage::Settle;
+            return;
+        }
+        let proposals = self.descent_proposals();
+        let policies: Vec<_> = proposals.iter().map(|(_, next)| next.policy.clone()).collect();
+        let errors = match self.ask(&policies, 1) {
+            Answer::Known(errors) => errors,
+            Answer::Asked => return,
+            Answer::Refused => return self.finish_descent(),
+        };
+        let outcomes: Vec<_> = proposals
+            .iter()
+            .zip(errors)
+            .map(|((_, next), error)| Outcome { error, bitops: next.bitops })
+            .collect();
+        let Some(best) = best_by_score(&outcomes, self.options.error_weight) else {
+            return self.finish_descent();
+        };
+        let (change, next) = proposals[best].clone();
+        if change.is_down() {
+            self.ceiling = Some(self.base.bitops);
+        }
+        self.step_to(Phase::Descent, next, Some(outcomes[best].error));
+    }
+
+    fn descent_proposals(&self) -> Vec<(Move, Costed)> {
+        let all: Vec<_> = single_moves(&self.network, &self.base.policy)
+            .into_iter()
+            .map(|change| (change, self.base.after(&self.network, change)))
+            .collect();
+        let is_below = |bitops| self.ceiling.is_none_or(|ceiling| bitops < ceiling);
+        let is_open = |(change, next): &&(Move, Costed)| {
+            (change.is_down() || is_below(next.bitops)) && !self.visited.contains(&next.policy)
+        };
+        let open: Vec<_> = all.iter().filter(is_open).cloned().collect();
+        if open.is_empty() {
+            return all.into_iter().filter(|(change, _)| change.is_down()).collect();
+        }
+        open
+    }
+
+    /// Reach the target without evaluations: by the down move that ends nearest below the target if
+    /// one reaches it, else by the one that saves most; ties go to the first.
+    fn finish_descent(&mut self) {
+        while !self.budget.admits(self.base.bitops) {
+            let moves = single_moves(&self.network, &self.base.policy).into_iter();
+            let downs = moves.filter(Move::is_down);
+            let next =
+                downs.map(|change| self.base.after(&self.network, change)).min_by_key(|next| {
+                    let is_within = self.budget.admits(next.bitops);
+                    (!is_within, if is_within { u64::MAX - next.bitops } else { next.bitops })
+                });
+            // There is always one: above the target some side is above its smallest candidate.
+            let Some(next) = next else { break };
+            self.step_to(Phase::Finish, next, None);
+        }
+        self.stage = Stage::Settle;
+    }
+}

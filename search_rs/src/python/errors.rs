@@ -1,0 +1,63 @@
+//! The Python exceptions and the one map to them.
+//!
+//! Invariant: every `SearchError` has exactly one exception, whose attributes are its numbers.
+
+use pyo3::create_exception;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+
+use crate::error::{Number, SearchError as CoreError};
+
+create_exception!(harness._search_rs, SearchError, PyValueError, "The engine refuses something.");
+create_exception!(harness._search_rs, NetworkError, SearchError, "A network is not valid.");
+create_exception!(
+    harness._search_rs,
+    PolicyError,
+    SearchError,
+    "A policy is not one of the network."
+);
+create_exception!(harness._search_rs, BudgetError, SearchError, "No policy meets the target.");
+create_exception!(harness._search_rs, ScoreError, SearchError, "Scores cannot be used.");
+create_exception!(harness._search_rs, OptionError, SearchError, "A setting is out of range.");
+create_exception!(harness._search_rs, StateError, SearchError, "A call comes at the wrong time.");
+
+impl From<CoreError> for PyErr {
+    fn from(error: CoreError) -> Self {
+        Python::attach(|py| raised(py, &error).unwrap_or_else(|failure| failure))
+    }
+}
+
+/// Return the Python exception of an error: the one map.
+fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
+    use CoreError as E;
+    let text = error.to_string();
+    let found = match error {
+        E::NoLayers
+        | E::ZeroMacs { .. }
+        | E::NoCandidates { .. }
+        | E::CandidateRange { .. }
+        | E::CandidateTwice { .. }
+        | E::TooLarge { .. } => NetworkError::new_err(text),
+        E::PolicyLength { .. }
+        | E::PolicyShape { .. }
+        | E::PolicyType { .. }
+        | E::BitsRange { .. }
+        | E::NotCandidate { .. } => PolicyError::new_err(text),
+        E::BudgetTooSmall { .. } => BudgetError::new_err(text),
+        E::ScoreCount { .. }
+        | E::ScoreNotFinite { .. }
+        | E::ScoreType { .. }
+        | E::ScoreConflict { .. } => ScoreError::new_err(text),
+        E::ErrorWeight { .. } | E::NoEvaluations => OptionError::new_err(text),
+        E::NothingProposed { .. } | E::RestoreTooLate | E::NotFinished | E::Busy => {
+            StateError::new_err(text)
+        }
+    };
+    for (name, number) in error.numbers() {
+        match number {
+            Number::Whole(whole) => found.value(py).setattr(name, whole)?,
+            Number::Real(real) => found.value(py).setattr(name, real)?,
+        }
+    }
+    Ok(found)
+}

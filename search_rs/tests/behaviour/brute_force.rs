@@ -1,0 +1,114 @@
+//! How far the search ends from the optimum, where the optimum can be counted out.
+//!
+//! A fixed ensemble of tiny networks with additive errors, three targets each. The gap is the error
+//! above the optimum as a share of the range of errors (all smallest minus all largest candidates).
+
+use std::sync::Arc;
+
+use crate::common;
+use search_rs::greedy::{GreedySearch, Options};
+use search_rs::moves::Costed;
+use search_rs::network::Network;
+use search_rs::policy::Policy;
+
+const NUM_NETWORKS: u64 = 200;
+
+/// A small generator, the same on every machine (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+
+    fn share(&mut self) -> f64 {
+        f64::from(u32::try_from(self.below(1 << 32)).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+    }
+}
+
+/// Errors by layer, side and bits; each falls as the bits rise.
+type Table = Vec<[[f64; 8]; 2]>;
+
+fn draw(random: &mut Random) -> (Network, Table) {
+    let free = || vec![2, 3, 4, 5];
+    let num_layers = 2 + random.below(2);
+    let specs: Vec<_> =
+        (0..num_layers).map(|_| (100 + random.below(10_000), 10, free(), free())).collect();
+    let mut side = || {
+        let scale = 0.1 + random.share();
+        let mut errors = [0.0; 8];
+        for bits in (2..5).rev() {
+            let step = scale * random.share() / f64::from(1 << (2 * bits));
+            errors[bits] = errors[bits + 1] + step;
+        }
+        errors
+    };
+    let table = (0..num_layers).map(|_| [side(), side()]).collect();
+    (common::build(&specs).unwrap(), table)
+}
+
+fn error(table: &Table, policy: &Policy) -> f64 {
+    let layers = table.iter().zip(policy.layers());
+    layers
+        .map(|([weight, act], bits)| {
+            weight[usize::from(bits.weight.get())] + act[usize::from(bits.act.get())]
+        })
+        .sum()
+}
+
+/// Return every policy with its BitOPs.
+fn all(network: &Network) -> Vec<Costed> {
+    let num_sides = u32::try_from(2 * network.num_layers()).unwrap();
+    let row = |code: usize| -> Vec<u8> {
+        (0..num_sides).map(|side| [2, 3, 4, 5][code / 4_usize.pow(side) % 4]).collect()
+    };
+    let policies = (0..4_usize.pow(num_sides)).map(|code| Policy::from_row(network, &row(code)));
+    policies.map(|policy| Costed::new(network, policy.unwrap())).collect()
+}
+
+/// Share of searches that end at the optimum, mean gap, worst gap.
+fn measure(exchange_limit: u64) -> (f64, f64, f64) {
+    let mut random = Random(1);
+    let (mut num_equal, mut sum, mut worst, mut count) = (0_u32, 0.0, 0.0_f64, 0_u32);
+    for _ in 0..NUM_NETWORKS {
+        let (network, table) = draw(&mut random);
+        let everything = all(&network);
+        let network = Arc::new(network);
+        let (smallest, largest) =
+            (everything[0].bitops, Costed::new(&network, Policy::largest(&network)).bitops);
+        let range = error(&table, &everything[0].policy);
+        for percent in [25, 50, 75] {
+            let target = smallest + (largest - smallest) * percent / 100;
+            let within = everything.iter().filter(|costed| costed.bitops <= target);
+            let errors = within.map(|costed| error(&table, &costed.policy));
+            let optimum = errors.min_by(f64::total_cmp).unwrap();
+            let options = Options { exchange_limit, ..Options::default() };
+            let mut search = GreedySearch::new(Arc::clone(&network), target, options).unwrap();
+            let found = common::run(&mut search, |policy| error(&table, policy), &mut Vec::new());
+            let gap = (found.unwrap().error - optimum) / range;
+            assert!(gap >= 0.0, "better than the optimum");
+            num_equal += u32::from(gap < 1e-12);
+            sum += gap;
+            worst = worst.max(gap);
+            count += 1;
+        }
+    }
+    (f64::from(num_equal) / f64::from(count), sum / f64::from(count), worst)
+}
+
+/// Measured, over 600 searches: 76.0 % end at the optimum, mean gap 0.28 %, worst 11.9 %; with
+/// exchanges 86.7 %, 0.12 %, 3.2 %. The bounds are those figures, rounded to the worse side.
+#[test]
+fn search_ends_near_the_brute_force_optimum_of_additive_errors() {
+    let bounds = [(0, 0.75, 0.003, 0.12), (1000, 0.86, 0.0012, 0.033)];
+    for (exchange_limit, least_equal, most_mean, most_worst) in bounds {
+        let (equal, mean, worst) = measure(exchange_limit);
+        println!(
+            "exchange_limit {exchange_limit}: equal {equal:.3}, mean {mean:.5}, worst {worst:.4}"
+        );
+        assert!(equal >= least_equal && mean <= most_mean && worst <= most_worst);
+    }
+}

@@ -1,0 +1,238 @@
+//! Behaviour of the search under any error: it ends, within the target, and repeats itself.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::common;
+use proptest::prelude::*;
+use search_rs::cost::Resource;
+use search_rs::error::SearchError;
+use search_rs::greedy::{GreedySearch, Options};
+use search_rs::moves::{Costed, Move, single_moves};
+use search_rs::network::Network;
+use search_rs::policy::Policy;
+use search_rs::trace::{Phase, SearchResult};
+
+fn smallest_and_largest(network: &Network) -> (u64, u64) {
+    let bitops = |policy| Resource::BitOps.of_policy(network, &policy);
+    (bitops(Policy::smallest(network)), bitops(Policy::largest(network)))
+}
+
+fn target(network: &Network, percent: u64) -> u64 {
+    let (smallest, largest) = smallest_and_largest(network);
+    smallest + (largest - smallest) * percent / 100
+}
+
+fn options() -> impl Strategy<Value = Options> {
+    let limit = prop_oneof![3 => Just(None), 2 => (1..300_u64).prop_map(Some)];
+    let exchange_limit = prop_oneof![Just(0), 1..200_u64];
+    (limit, any::<bool>(), 0.0..4.0, exchange_limit).prop_map(
+        |(evaluations, anchors, error_weight, exchange_limit)| Options {
+            start: None,
+            error_weight,
+            evaluations,
+            anchors,
+            exchange_limit,
+        },
+    )
+}
+
+/// Return the policies a search was in, start first.
+fn states(network: &Network, result: &SearchResult) -> Vec<Costed> {
+    let mut states = vec![Costed::new(network, Policy::largest(network))];
+    for step in &result.trace {
+        let base = states[states.len() - 1].clone();
+        let next = step.changes.iter().fold(base, |base, &change| base.after(network, change));
+        assert_eq!(next.bitops, step.bitops);
+        states.push(next);
+    }
+    states
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    #[test]
+    fn search_ends_within_the_target_and_the_limits(
+        network in common::networks(6), percent in 0..=110_u64, seed: u64, options in options(),
+    ) {
+        let target = target(&network, percent);
+        let limit = options.evaluations;
+        let mut search = GreedySearch::new(Arc::clone(&network), target, options).unwrap();
+        let mut journal = Vec::new();
+        let error = |policy: &Policy| common::random_error(seed, policy);
+        let result = common::run(&mut search, error, &mut journal).unwrap();
+
+        prop_assert!(result.bitops <= target);
+        prop_assert_eq!(result.bitops, Resource::BitOps.of_policy(&network, &result.policy));
+        prop_assert_eq!(result.error.to_bits(), error(&result.policy).to_bits());
+        prop_assert!(limit.is_none_or(|limit| result.num_evaluations <= limit));
+        prop_assert_eq!(result.num_evaluations, u64::try_from(journal.len()).unwrap());
+        let policies: BTreeSet<_> = journal.iter().map(|(policy, _)| policy).collect();
+        prop_assert_eq!(policies.len(), journal.len(), "a policy was evaluated twice");
+        let within = |policy: &Policy| Resource::BitOps.of_policy(&network, policy) <= target;
+        let best = journal.iter().filter(|(policy, _)| within(policy)).map(|(_, error)| *error);
+        prop_assert_eq!(best.min_by(f64::total_cmp), Some(result.error));
+    }
+
+    #[test]
+    fn descent_stays_below_its_ceiling_and_visits_no_policy_twice(
+        network in common::networks(6), percent in 0..=100_u64, seed: u64,
+    ) {
+        let target = target(&network, percent);
+        let mut search =
+            GreedySearch::new(Arc::clone(&network), target, Options::default()).unwrap();
+        let error = |policy: &Policy| common::random_error(seed, policy);
+        let result = common::run(&mut search, error, &mut Vec::new()).unwrap();
+
+        let states = states(&network, &result);
+        let mut ceiling = u64::MAX;
+        let mut visited = BTreeSet::from([states[0].policy.clone()]);
+        for (step, pair) in result.trace.iter().zip(states.windows(2)) {
+            if step.phase != Phase::Descent {
+                break;
+            }
+            let (base, next) = (&pair[0], &pair[1]);
+            prop_assert!(base.bitops > target, "went on below the target");
+            if step.changes[0].is_down() {
+                prop_assert!(base.bitops < ceiling);
+                ceiling = base.bitops;
+            } else {
+                prop_assert!(next.bitops < ceiling);
+            }
+            if !visited.insert(next.policy.clone()) {
+                // The one exception: everything else it could have proposed was visited as well.
+                prop_assert!(step.changes[0].is_down());
+                let downs = single_moves(&network, &base.policy).into_iter().filter(Move::is_down);
+                for change in downs {
+                    prop_assert!(visited.contains(&base.after(&network, change).policy));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn resumed_search_repeats_the_trace_from_any_cut(
+        network in common::networks(5), percent in 0..=100_u64, seed: u64, options in options(),
+        cut in 0.0..=1.0_f64, is_reversed: bool,
+    ) {
+        let target = target(&network, percent);
+        let new = || GreedySearch::new(Arc::clone(&network), target, options.clone()).unwrap();
+        let error = |policy: &Policy| common::random_error(seed, policy);
+        let mut journal = Vec::new();
+        let whole = common::run(&mut new(), error, &mut journal).unwrap();
+        prop_assert_eq!(&common::run(&mut new(), error, &mut Vec::new()).unwrap(), &whole);
+
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss,
+                 clippy::cast_precision_loss, reason = "a position in a short list")]
+        journal.truncate((cut * journal.len() as f64) as usize);
+        if is_reversed {
+            journal.reverse();
+        }
+        let (policies, errors): (Vec<_>, Vec<_>) = journal.iter().cloned().unzip();
+        let mut resumed = new();
+        resumed.restore(&policies, &errors).unwrap();
+        let mut rest = Vec::new();
+        let result = common::run(&mut resumed, error, &mut rest).unwrap();
+        prop_assert_eq!(&result.trace, &whole.trace);
+        prop_assert_eq!((result.policy, result.error), (whole.policy, whole.error));
+        prop_assert_eq!(result.num_evaluations, whole.num_evaluations);
+        let num_rest = u64::try_from(rest.len()).unwrap();
+        prop_assert_eq!(result.num_restored + num_rest, result.num_evaluations);
+    }
+}
+
+fn small_network() -> Arc<Network> {
+    let free = || vec![2, 3, 4];
+    let specs = [(100, 10, vec![8], vec![8]), (300, 5, free(), free()), (200, 7, free(), free())];
+    Arc::new(common::build(&specs).unwrap())
+}
+
+fn sum_error(policy: &Policy) -> f64 {
+    let side = |bits: u8| 16.0 / f64::from(bits);
+    policy.layers().iter().map(|bits| side(bits.weight.get()) + side(bits.act.get())).sum()
+}
+
+#[test]
+fn propose_repeats_until_the_right_scores_arrive() {
+    let mut search = GreedySearch::new(small_network(), 10_000, Options::default()).unwrap();
+    let first = search.propose().unwrap();
+    assert_eq!(search.propose().as_ref(), Some(&first));
+    let few = search.observe(&[1.0]).unwrap_err();
+    assert_eq!(few, SearchError::ScoreCount { found: 1, expected: first.len() });
+    let errors = vec![f64::INFINITY; first.len()];
+    let infinite = search.observe(&errors).unwrap_err().to_string();
+    assert!(infinite.starts_with("score 0 is inf, not a finite number"), "{infinite}");
+    assert_eq!(search.propose().as_ref(), Some(&first));
+    search.observe(&vec![0.0; first.len()]).unwrap();
+    assert_eq!(search.observe(&[]), Err(SearchError::NothingProposed { found: 0 }));
+    assert_eq!(search.restore(&[], &[]), Err(SearchError::RestoreTooLate));
+    assert_eq!(search.result(), Err(SearchError::NotFinished));
+}
+
+#[test]
+fn first_batch_holds_the_start_and_the_uniform_policies_within_the_target() {
+    let network = small_network();
+    // 6400 for the pinned layer and 500 MACs: 4/3 and 3/4 fit in 12400, 4/4 does not.
+    let mut search = GreedySearch::new(Arc::clone(&network), 12_400, Options::default()).unwrap();
+    let rows: Vec<_> =
+        search.propose().unwrap().iter().map(|p| common::row(p)[2..4].to_vec()).collect();
+    assert_eq!(rows, [[4, 4], [4, 3], [3, 4], [3, 3], [4, 2], [2, 4], [3, 2], [2, 3], [2, 2]]);
+    let options = Options { anchors: false, ..Options::default() };
+    let mut search = GreedySearch::new(network, 12_400, options).unwrap();
+    assert_eq!(search.propose().unwrap().len(), 4);
+}
+
+#[test]
+fn start_within_the_target_is_only_improved_upward() {
+    let network = small_network();
+    let start = Policy::smallest(&network);
+    let options = Options { start: Some(start), ..Options::default() };
+    let mut search = GreedySearch::new(Arc::clone(&network), 12_400, options).unwrap();
+    let result = common::run(&mut search, sum_error, &mut Vec::new()).unwrap();
+    assert!(result.trace.iter().all(|step| step.phase == Phase::Upward));
+    assert!(result.bitops > target(&network, 0) && result.bitops <= 12_400);
+}
+
+#[test]
+fn limit_of_one_still_ends_within_the_target_with_its_own_error() {
+    let network = small_network();
+    let options = Options { evaluations: Some(1), ..Options::default() };
+    let mut search = GreedySearch::new(Arc::clone(&network), 9_500, options).unwrap();
+    let result = common::run(&mut search, sum_error, &mut Vec::new()).unwrap();
+    assert_eq!(result.num_evaluations, 1);
+    assert!(result.trace.iter().all(|step| step.phase == Phase::Finish && step.error.is_none()));
+    assert!(result.bitops <= 9_500);
+}
+
+#[test]
+fn equal_errors_spend_the_slack() {
+    let network = small_network();
+    let target = target(&network, 60);
+    let mut search = GreedySearch::new(Arc::clone(&network), target, Options::default()).unwrap();
+    let result = common::run(&mut search, |_| 7.0, &mut Vec::new()).unwrap();
+    let end = Costed::new(&network, result.policy);
+    let ups = single_moves(&network, &end.policy).into_iter().filter(|change| !change.is_down());
+    assert!(ups.into_iter().all(|up| end.after(&network, up).bitops > target));
+}
+
+#[test]
+fn settings_out_of_range_are_refused() {
+    let network = small_network();
+    let new = |target, options| GreedySearch::new(Arc::clone(&network), target, options);
+    let (smallest_bitops, target_bitops) = (8_400, 8_399);
+    assert_eq!(
+        new(target_bitops, Options::default()).unwrap_err(),
+        SearchError::BudgetTooSmall { target_bitops, smallest_bitops }
+    );
+    let options = Options { error_weight: -1.0, ..Options::default() };
+    assert_eq!(new(9_000, options).unwrap_err(), SearchError::ErrorWeight { value: -1.0 });
+    let options = Options { evaluations: Some(0), ..Options::default() };
+    assert_eq!(new(9_000, options).unwrap_err(), SearchError::NoEvaluations);
+    let other = common::build(&[(1, 1, vec![2], vec![2])]).unwrap();
+    let options = Options { start: Some(Policy::largest(&other)), ..Options::default() };
+    assert_eq!(
+        new(9_000, options).unwrap_err(),
+        SearchError::PolicyLength { found: 1, expected: 3 }
+    );
+}
