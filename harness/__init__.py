@@ -1,4 +1,4 @@
-"""Weight-coupled quantization supernets: train once, search a bit-width policy per budget, deploy."""
+"""Weight-coupled quantization supernets: train once, search a policy per budget, deploy."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -1,0 +1,124 @@
+"""Networks by name: any timm model, and two CIFAR-style residual networks for small images."""
+
+import difflib
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.errors import ModelError
+from harness.spec.config import ModelConfig
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with a shortcut, projected by a 1x1 convolution where shapes change."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
+                nn.BatchNorm2d(out_channels),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.downsample(x))
+
+
+class SmallResNet(nn.Module):
+    """Residual network for small images (arXiv 1512.03385, section 4.2): depth 6 n + 2.
+
+    Three stages of n blocks with 16, 32 and 64 channels. With n = 1 and projected shortcuts it is
+    the ResNet-8 of MLPerf Tiny.
+    """
+
+    def __init__(self, *, blocks_per_stage: int, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        channels = 16
+        self.stages = nn.Sequential()
+        for stage, width in enumerate((16, 32, 64), start=1):
+            blocks = []
+            for index in range(blocks_per_stage):
+                stride = 2 if stage > 1 and index == 0 else 1
+                blocks.append(BasicBlock(channels, width, stride=stride))
+                channels = width
+            self.stages.append(nn.Sequential(*blocks))
+        self.fc = nn.Linear(channels, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, num_classes)."""
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.stages(x)
+        return self.fc(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+BUILT_IN = {"resnet8": 1, "resnet20": 3}
+"""Blocks per stage of the built-in networks."""
+
+
+def create_model(
+    config: ModelConfig, *, num_classes: int, in_channels: int, device: str = "cpu"
+) -> nn.Module:
+    """Return a float network.
+
+    Args:
+        config: Its name and whether it is pretrained.
+        num_classes: Logits of the last layer.
+        in_channels: Channels of the input image.
+        device: Where to create it; `meta` allocates nothing.
+
+    Raises:
+        ModelError: There is no such model, or its pretrained weights cannot be had.
+    """
+    with torch.device(device):
+        if config.name in BUILT_IN:
+            if config.pretrained:
+                raise ModelError(
+                    f"{config.name} has no pretrained weights; set model.pretrained to false, "
+                    "or model.weights to a float run"
+                )
+            return SmallResNet(
+                blocks_per_stage=BUILT_IN[config.name],
+                num_classes=num_classes,
+                in_channels=in_channels,
+            )
+        return _create_timm_model(config, num_classes=num_classes, in_channels=in_channels)
+
+
+def default_input_size(name: str) -> tuple[int, int, int]:
+    """Return (channels, height, width) the model is usually run at: 32 x 32 for the built-in."""
+    return (3, 32, 32) if name in BUILT_IN else (3, 224, 224)
+
+
+def _create_timm_model(config: ModelConfig, *, num_classes: int, in_channels: int) -> nn.Module:
+    if config.name.split(".")[0] not in timm.list_models():
+        near = difflib.get_close_matches(config.name, [*BUILT_IN, *timm.list_models()], n=3)
+        hint = f"; did you mean {' or '.join(near)}" if near else "; see timm.list_models()"
+        raise ModelError(f"model {config.name} is neither built in nor in timm{hint}")
+    try:
+        model: nn.Module = timm.create_model(
+            config.name,
+            pretrained=config.pretrained,
+            num_classes=num_classes,
+            in_chans=in_channels,
+        )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"model {config.name} cannot be created ({reason}); "
+            "check the name, or the connection if model.pretrained is true"
+        ) from error
+    return model

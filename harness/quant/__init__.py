@@ -1,0 +1,1 @@
+"""The method's modules: quantizer, quantized layers, switchable BN, conversion; torch only."""

@@ -1,0 +1,126 @@
+"""Learned step size quantization (LSQ), one learned step per candidate bit-width.
+
+  q(x; s, b) = s * round(clip(x / s, Qn, Qp))
+
+arXiv 1902.08153, equations 1 to 3 and section 2.2; per bit-width as in arXiv 2401.01543. Weights
+are signed, activations unsigned where they cannot be negative.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx
+
+MIN_STEP = 1e-7
+"""Steps are kept above this, so that a division never meets zero."""
+
+
+def quantization_range(bits: int, *, signed: bool) -> tuple[int, int]:
+    """Return the integer range (Qn, Qp) of a bit-width.
+
+    >>> quantization_range(4, signed=True), quantization_range(4, signed=False)
+    ((-8, 7), (0, 15))
+    """
+    return (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """LSQ with its own backward: keeps x and s only, where autograd would keep five tensors."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
+        ctx.save_for_backward(x, step)
+        ctx.range = (low, high)  # type: ignore[attr-defined]
+        return (x / step).clamp_(low, high).round_().mul_(step)
+
+    @staticmethod
+    def backward(
+        ctx: FunctionCtx, *grad_outputs: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (grad,) = grad_outputs
+        x, step = ctx.saved_tensors  # type: ignore[attr-defined]
+        low, high = ctx.range  # type: ignore[attr-defined]
+        ratio = x / step
+        clipped = ratio.clamp(low, high)
+        inside = ratio == clipped
+        # d q / d s is round(x/s) - x/s inside the range and Qn or Qp outside.
+        slope = clipped.round().sub_(ratio.mul_(inside))
+        grad_step = (grad * slope).sum().reshape(step.shape)
+        return grad * inside, grad_step, None, None
+
+
+def fake_quantize(x: Tensor, step: Tensor, *, bits: int, signed: bool) -> Tensor:
+    """Return x rounded to the grid of one bit-width, with the LSQ gradients.
+
+    Args:
+        x: Any shape.
+        step: Step size, a scalar > 0 in the units of x.
+        bits: Bit-width.
+        signed: Whether the grid holds negative values.
+
+    Returns:
+        Tensor of the shape of x on the grid `step * {Qn, ..., Qp}`. The gradient passes straight
+        through inside the range and is zero outside.
+    """
+    low, high = quantization_range(bits, signed=signed)
+    quantized: Tensor = _FakeQuantize.apply(x, step, low, high)
+    return quantized
+
+
+class LsqQuantizer(nn.Module):
+    """The step sizes of one tensor, one per candidate, and the bit-width now in use.
+
+    Steps of all candidates are one parameter, so that every pass gives every step a gradient (zero
+    where unused): data-parallel reducers and optimizers then meet no unused parameters.
+    """
+
+    def __init__(self, candidates: Sequence[int], *, signed: bool) -> None:
+        super().__init__()
+        self.candidates = tuple(candidates)
+        self.signed = signed
+        self.bits = self.candidates[0]
+        self._index = 0
+        self.step = nn.Parameter(torch.ones(len(self.candidates)))
+
+    def select(self, bits: int) -> None:
+        """Make `bits`, one of the candidates, the width of the next forward passes."""
+        self._index = self.candidates.index(bits)
+        self.bits = bits
+
+    def step_of(self, bits: int) -> Tensor:
+        """Return the step size of a candidate, a scalar."""
+        return self.step[self.candidates.index(bits)]
+
+    @torch.no_grad()
+    def set_step(self, bits: int, value: float | Tensor) -> None:
+        """Set the step size of a candidate."""
+        self.step[self.candidates.index(bits)] = torch.as_tensor(value).clamp_min(MIN_STEP)
+
+    def forward(self, x: Tensor, *, num_features: int) -> Tensor:
+        """Fake-quantize x.
+
+        Args:
+            x: Any shape.
+            num_features: Elements that share a step in one example; the step's gradient is
+                scaled by 1/sqrt(num_features * Qp) (arXiv 1902.08153, section 2.2).
+        """
+        step = self.step[self._index].clamp_min(MIN_STEP)
+        _, high = quantization_range(self.bits, signed=self.signed)
+        scale = 1 / math.sqrt(num_features * max(high, 1))
+        step = step * scale + (step * (1 - scale)).detach()
+        return fake_quantize(x, step, bits=self.bits, signed=self.signed)
+
+
+def initial_weight_step(weight: Tensor, bits: int) -> Tensor:
+    """Return max(|mean - 3 std|, |mean + 3 std|) / 2^(b-1), the step weights start from."""
+    mean, std = weight.detach().mean(), weight.detach().std(unbiased=False)
+    return torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs()) / 2 ** (bits - 1)
+
+
+def initial_act_step(mean_magnitude: Tensor | float, bits: int, *, signed: bool) -> Tensor:
+    """Return 2 mean|x| / sqrt(Qp), the step activations start from (arXiv 1902.08153, 2.1)."""
+    _, high = quantization_range(bits, signed=signed)
+    step: Tensor = torch.as_tensor(2 * mean_magnitude / math.sqrt(high))
+    return step
