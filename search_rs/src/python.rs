@@ -139,7 +139,7 @@ struct PyTraceStep(TraceStep);
 
 #[pymethods]
 impl PyTraceStep {
-    /// "descent", "finish", "upward", "restart" or "exchange".
+    /// Why: "descent", "finish", "upward", "restart" or "exchange".
     #[getter]
     fn phase(&self) -> &'static str {
         self.0.phase.name()
@@ -187,7 +187,7 @@ struct PySearchResult(SearchResult);
 
 #[pymethods]
 impl PySearchResult {
-    /// Policy with the lowest error within the target, a new uint8 array of shape (layers, 2).
+    /// Policy with the lowest error within the target, a new uint8 array (layers, 2).
     #[getter]
     fn policy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         policy_array(py, &self.0.policy)
@@ -236,10 +236,11 @@ impl PySearchResult {
 
 /// Bidirectional greedy search for the policy with the lowest error within a target.
 ///
-/// `start` is a policy, by default the largest candidates. `error_weight` weighs the error against the
-/// BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose error may be needed, restored
-/// ones included. `anchors` scores the uniform policies within the target first. `exchange_limit`
-/// bounds the policies that exchanges of one move up for one down may need on top; 0 turns them off.
+/// `start` is a policy, by default the largest candidates. `error_weight` weighs the error against
+/// the BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose error may be needed,
+/// restored ones included. `anchors` scores the uniform policies within the target first.
+/// `exchange_limit` bounds the policies that exchanges of one move up for one down may need on top;
+/// 0 turns them off.
 ///
 /// Raises:
 ///     BudgetError: the target is below the smallest reachable; carries both in BitOPs.
@@ -293,7 +294,7 @@ impl PyGreedySearch {
         Ok(slf.py().detach(|| core.restore(&policies, &errors))?)
     }
 
-    /// Return policies whose errors are needed, uint8 of shape (n, layers, 2), or None at the end.
+    /// Return the policies whose errors are needed, uint8 (n, layers, 2), or None at the end.
     ///
     /// Until `observe` the same policies are returned again.
     ///

@@ -8,7 +8,14 @@ use pyo3::prelude::*;
 
 use crate::error::{Number, SearchError as CoreError};
 
-create_exception!(harness._search_rs, SearchError, PyValueError, "The engine refuses something.");
+create_exception!(
+    harness._search_rs,
+    SearchError,
+    PyValueError,
+    "The engine refuses something.\n\n\
+    The children carry the numbers of their message as attributes; one that a message does not name\n\
+    is not set."
+);
 create_exception!(harness._search_rs, NetworkError, SearchError, "A network is not valid.");
 create_exception!(
     harness._search_rs,

@@ -1,0 +1,206 @@
+"""The loop that calls back into Python: what it hands over, and what it survives."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from harness._search_rs import GreedySearch, Network, StateError
+
+
+def sum_error(policies: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return an error per policy that falls with every bit, shape (n,)."""
+    return (16.0 / policies.astype(np.float64)).sum(axis=(1, 2))
+
+
+def finish(search: GreedySearch) -> None:
+    while (policies := search.propose()) is not None:
+        search.observe(sum_error(policies))
+
+
+def steps(result) -> list[tuple]:
+    return [(step.phase, step.changes, step.error, step.bitops) for step in result.trace]
+
+
+def test_callback_gets_its_own_contiguous_uint8_batch(search: GreedySearch) -> None:
+    def evaluate(policies: np.ndarray) -> list[float]:
+        assert policies.dtype == np.uint8
+        assert policies.ndim == 3
+        assert policies.shape[0] >= 1
+        assert policies.shape[1:] == (3, 2)
+        assert policies.flags.c_contiguous
+        errors = sum_error(policies).tolist()
+        policies[:] = 0
+        return errors
+
+    assert search.run(evaluate).bitops <= 10_000
+
+
+def test_result_lies_within_the_target_and_is_read_only(
+    network: Network, search: GreedySearch
+) -> None:
+    num_evaluated = 0
+
+    def evaluate(policies: np.ndarray) -> np.ndarray:
+        nonlocal num_evaluated
+        num_evaluated += len(policies)
+        return sum_error(policies)
+
+    result = search.run(evaluate)
+    assert (result.policy.dtype, result.policy.shape) == (np.uint8, (3, 2))
+    assert network.bitops(result.policy[None]) == [result.bitops]
+    assert result.error == sum_error(result.policy[None])[0]
+    assert (result.num_evaluations, result.num_restored) == (num_evaluated, 0)
+    with pytest.raises(AttributeError):
+        result.error = 0.0  # type: ignore[misc]
+    assert repr(result).startswith(f"SearchResult(error={result.error}, bitops={result.bitops}, ")
+    assert repr(search).startswith("GreedySearch(target_bitops=10000, ")
+    assert repr(search).endswith(", ended)")
+
+
+def test_trace_leads_from_the_start_to_the_end(network: Network, search: GreedySearch) -> None:
+    result = search.run(sum_error)
+    policy = network.uniform(32, 32)
+    for step in result.trace:
+        for layer, side, bits_before, bits_after in step.changes:
+            column = ["weight", "act"].index(side)
+            assert policy[layer, column] == bits_before
+            policy[layer, column] = bits_after
+        assert network.bitops(policy[None]) == [step.bitops]
+        assert repr(step).startswith(f"TraceStep(phase='{step.phase}', changes=[(")
+    assert result.trace[0].phase == "descent"
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter, np.array, lambda e: np.array(e, np.float32)])
+def test_scores_may_come_in_any_one_dimensional_form(search: GreedySearch, kind) -> None:
+    assert search.run(lambda policies: kind([7] * len(policies))).error == 7.0
+
+
+def test_ask_and_tell_equals_run(network: Network, search: GreedySearch) -> None:
+    finish(search)
+    other = GreedySearch(network, 10_000).run(sum_error)
+    assert steps(search.result()) == steps(other)
+    assert search.propose() is None
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt(), Stop()])
+@pytest.mark.parametrize("num_calls", [0, 1, 3])
+def test_exception_of_the_callback_passes_through_and_the_search_goes_on(
+    network: Network, search: GreedySearch, error: BaseException, num_calls: int
+) -> None:
+    calls: list[np.ndarray] = []
+
+    def evaluate(policies: np.ndarray) -> np.ndarray:
+        calls.append(policies.copy())
+        if len(calls) > num_calls:
+            raise error
+        return sum_error(policies)
+
+    with pytest.raises(type(error)) as caught:
+        search.run(evaluate)
+    assert caught.value is error
+    again = search.propose()
+    assert again is not None
+    np.testing.assert_array_equal(again, calls[-1])
+    whole = GreedySearch(network, 10_000).run(sum_error)
+    assert steps(search.run(sum_error)) == steps(whole)
+
+
+def test_ctrl_c_ends_the_search(search: GreedySearch) -> None:
+    def evaluate(policies: np.ndarray) -> np.ndarray:
+        signal.raise_signal(signal.SIGINT)
+        return sum_error(policies)
+
+    with pytest.raises(KeyboardInterrupt):
+        search.run(evaluate)
+    finish(search)
+
+
+def test_interrupt_while_scores_are_read_passes_through(search: GreedySearch) -> None:
+    def scores() -> Iterator[float]:
+        yield 1.0
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search.run(lambda policies: scores())
+    finish(search)
+
+
+def test_restored_search_evaluates_only_the_rest(network: Network, search: GreedySearch) -> None:
+    journal: list[np.ndarray] = []
+
+    def evaluate(policies: np.ndarray) -> np.ndarray:
+        journal.append(policies)
+        return sum_error(policies)
+
+    whole = search.run(evaluate)
+    known = np.concatenate(journal)[:-1]
+    resumed = GreedySearch(network, 10_000)
+    resumed.restore(known, sum_error(known))
+    result = resumed.run(sum_error)
+    assert steps(result) == steps(whole)
+    assert (result.num_evaluations, result.num_restored) == (len(known) + 1, len(known))
+
+
+def test_start_and_settings_arrive(network: Network) -> None:
+    search = GreedySearch(
+        network,
+        14_000,
+        start=network.uniform(2, 2),
+        error_weight=2.0,
+        evaluations=50,
+        anchors=False,
+        exchange_limit=20,
+    )
+    first = search.propose()
+    assert first is not None
+    assert first.tolist() == [[[8, 8], [2, 2], [2, 2]]]
+    assert {step.phase for step in search.run(sum_error).trace} == {"upward"}
+
+
+def test_other_threads_run_while_rust_works(network: Network) -> None:
+    batch = np.full((1_000_000, 3, 2), 4, dtype=np.uint8)
+    num_ticks, is_over = 0, False
+
+    def tick() -> None:
+        nonlocal num_ticks
+        while not is_over:
+            num_ticks += 1
+            time.sleep(0)
+
+    interval = sys.getswitchinterval()
+    thread = threading.Thread(target=tick)
+    thread.start()
+    try:
+        # From here on a thread runs only where another lets the GIL go.
+        sys.setswitchinterval(60.0)
+        before = num_ticks
+        for _ in range(20):
+            network.bitops(batch[:, :, :])
+        assert num_ticks > before
+    finally:
+        is_over = True
+        sys.setswitchinterval(interval)
+        thread.join()
+
+
+def test_search_may_move_to_another_thread(search: GreedySearch) -> None:
+    thread = threading.Thread(target=finish, args=(search,))
+    thread.start()
+    thread.join()
+    assert search.result().bitops <= 10_000
+
+
+def test_result_waits_for_the_end(search: GreedySearch) -> None:
+    search.propose()
+    with pytest.raises(StateError, match="search has not ended"):
+        search.result()

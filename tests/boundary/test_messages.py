@@ -1,0 +1,225 @@
+"""Every error of the engine: its class, its numbers, its exact text."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness import _search_rs
+from harness._search_rs import (
+    BudgetError,
+    GreedySearch,
+    Network,
+    NetworkError,
+    OptionError,
+    PolicyError,
+    ScoreError,
+    SearchError,
+    StateError,
+)
+
+FREE = [2, 3, 4]
+LAYERS = [("stem", 100, 10, [8], [8]), ("conv", 300, 5, FREE, FREE)]
+POLICY = [[8, 8], [3, 3]]
+
+
+def layer(macs: int = 1, weight_count: int = 1, candidates: list[int] = FREE) -> Network:
+    return Network([("conv", macs, weight_count, [2], candidates)])
+
+
+def net() -> Network:
+    return Network(LAYERS)
+
+
+def started() -> GreedySearch:
+    search = GreedySearch(net(), 9_000)
+    search.propose()
+    return search
+
+
+def new() -> GreedySearch:
+    return GreedySearch(net(), 9_000)
+
+
+def restore_twice() -> None:
+    new().restore([POLICY, POLICY], [1.0, 2.0])
+
+
+def nested() -> None:
+    search = started()
+    search.observe(search.propose() for _ in range(1))
+
+
+CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str]] = [
+    (
+        lambda: Network([]),
+        NetworkError,
+        {},
+        "network has 0 layers, at least 1 is needed; list its layers in execution order",
+    ),
+    (
+        lambda: layer(macs=0),
+        NetworkError,
+        {},
+        "layer conv has 0 MACs, at least 1 is needed; give its multiply-accumulates for one input",
+    ),
+    (
+        lambda: layer(candidates=[]),
+        NetworkError,
+        {},
+        "layer conv has 0 act candidates, at least 1 is needed; give one to pin it",
+    ),
+    (
+        lambda: layer(candidates=[2, 300]),
+        NetworkError,
+        {"bits": 300},
+        "act candidate 300 of layer conv is outside 1..32 bits; remove it",
+    ),
+    (
+        lambda: layer(candidates=[4, 2, 4]),
+        NetworkError,
+        {"bits": 4},
+        "act candidate 4 of layer conv is listed twice, once is enough; remove one",
+    ),
+    (
+        lambda: layer(macs=2**54),
+        NetworkError,
+        {"total": 2**54, "limit": 2**54 - 1},
+        "network has 18014398509481984 MACs, above 18014398509481983, "
+        "the most whose cost at 32 bits fits 64-bit integers; check the counts",
+    ),
+    (
+        lambda: net().bitops([[[8, 8]]]),
+        PolicyError,
+        {"expected": 2},
+        "policies have shape (1, 1, 2), not (n, 2, 2); "
+        "give each layer its weight bits and act bits",
+    ),
+    (
+        lambda: net().bitops(np.full((1, 2, 2), 4.0)),
+        PolicyError,
+        {},
+        "policies have dtype float64, not uint8; convert them to whole bits",
+    ),
+    (
+        lambda: net().bitops([[[8, 8], [3, 300]]]),
+        PolicyError,
+        {"bits": 300},
+        "act bits 300 of layer conv are outside 1..32; choose a bit-width in between",
+    ),
+    (
+        lambda: new().restore([[[8, 8], [6, 3]]], [1.0]),
+        PolicyError,
+        {"bits": 6},
+        "weight bits 6 of layer conv are not among its candidates 2/3/4; choose one of them",
+    ),
+    (
+        lambda: GreedySearch(net(), 7599),
+        BudgetError,
+        {"target_bitops": 7599, "smallest_bitops": 7600},
+        "target 7599 BitOPs is below 7600, the least the network reaches with every free layer "
+        "at its smallest candidates; raise the target or unpin a layer",
+    ),
+    (
+        lambda: started().observe([1.0, 2.0]),
+        ScoreError,
+        {"found": 2, "expected": 6},
+        "evaluation gave 2 scores for 6 policies; return one per policy",
+    ),
+    (
+        lambda: new().run(lambda policies: [float("nan")] * len(policies)),
+        ScoreError,
+        {"index": 0},
+        "score 0 is NaN, not a finite number; return an error count or a rate",
+    ),
+    (
+        lambda: new().run(lambda policies: None),  # type: ignore[arg-type, return-value]
+        ScoreError,
+        {"expected": 6},
+        "evaluation gave NoneType, not 6 numbers; return one float per policy",
+    ),
+    (
+        restore_twice,
+        ScoreError,
+        {"index": 1, "known": 1.0, "given": 2.0},
+        "policy 1 has score 2 but 1 is on record; restore one journal of one evaluation",
+    ),
+    (
+        lambda: GreedySearch(net(), 9_000, error_weight=-0.5),
+        OptionError,
+        {"value": -0.5},
+        "error_weight is -0.5, not a finite number of at least 0; the usual value is 1.5",
+    ),
+    (
+        lambda: GreedySearch(net(), 9_000, evaluations=0),
+        OptionError,
+        {},
+        "evaluations is 0, at least 1 is needed; leave it out for no limit",
+    ),
+    (
+        lambda: new().observe([1.0]),
+        StateError,
+        {"found": 1},
+        "1 scores arrived while 0 policies are proposed; call propose first",
+    ),
+    (
+        lambda: started().restore([POLICY], [1.0]),
+        StateError,
+        {},
+        "search has already proposed policies, restore must come before the first; "
+        "make a new search",
+    ),
+    (
+        lambda: new().result(),
+        StateError,
+        {},
+        "search has not ended, it still needs scores; propose and observe until None",
+    ),
+    (
+        nested,
+        StateError,
+        {},
+        "search is busy in another thread, one at a time may use it; make one search per thread",
+    ),
+]
+
+# A policy of another length never gets past the shape check of the boundary; Rust tests it.
+NOT_FROM_PYTHON = 1
+
+
+@pytest.mark.parametrize(("call", "kind", "numbers", "text"), CASES)
+def test_error_says_what_which_limit_and_what_to_do(call, kind, numbers, text) -> None:
+    with pytest.raises(SearchError) as caught:
+        call()
+    assert type(caught.value) is kind
+    assert str(caught.value) == text
+    for name, number in numbers.items():
+        assert getattr(caught.value, name) == number
+
+
+def test_every_error_of_the_engine_has_a_case() -> None:
+    source = Path(__file__).parents[2] / "search_rs" / "src" / "error.rs"
+    variants = re.findall(r"#\[error\(", source.read_text(encoding="utf-8"))
+    assert len(variants) == len(CASES) + NOT_FROM_PYTHON
+    classes = {value for value in vars(_search_rs).values() if isinstance(value, type)}
+    errors = {value for value in classes if issubclass(value, SearchError)}
+    assert errors == {kind for _, kind, _, _ in CASES} | {SearchError}
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_search_goes_on_after_a_score_that_is_not_finite(value: float) -> None:
+    search = started()
+    first = search.propose()
+    with pytest.raises(ScoreError) as caught:
+        search.observe([0.0] * 5 + [value])
+    assert caught.value.index == 5
+    np.testing.assert_array_equal(search.propose(), first)
+    assert search.run(lambda policies: [1.0] * len(policies)).error == 1.0
+
+
+@pytest.mark.parametrize("kind", [BudgetError, NetworkError, PolicyError, ScoreError])
+def test_errors_are_value_errors(kind: type) -> None:
+    assert issubclass(kind, SearchError)
+    assert issubclass(kind, ValueError)
