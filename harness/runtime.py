@@ -1,0 +1,117 @@
+"""The process a run lives in: Accelerator, seeds, logging, stop signals, machine facts."""
+
+import logging
+import platform
+import random
+import signal
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from rich.console import Console
+from rich.logging import RichHandler
+from typing_extensions import Self
+
+import harness
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Ctrl-C, a scheduler's termination, and SLURM's warning before the time limit."""
+
+
+def create_accelerator(project: Path | None = None) -> Accelerator:
+    """Return the Accelerator of this process.
+
+    Args:
+        project: Run folder that receives `tensorboard/`; None tracks nothing.
+    """
+    return Accelerator(
+        log_with=None if project is None else "tensorboard",
+        project_dir=None if project is None else str(project),
+        # Every rank's BN statistics come from rank 0 when they are read, not before every pass.
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+    )
+
+
+def setup_logging(*, is_main_process: bool = True) -> None:
+    """Send log records of rank 0 to the terminal's error stream; other ranks report warnings."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
+    logger = logging.getLogger("harness")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if is_main_process else logging.WARNING)
+
+
+def seed_step(seed: int, step: int, *, rank: int = 0) -> None:
+    """Seed what a step draws globally (dropout) as a pure function of seed, step and rank."""
+    state = np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(state) & (2**63 - 1))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed every global generator, for the initial weights."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002 - third-party code draws from the global one.
+    torch.manual_seed(seed)
+
+
+def environment() -> dict[str, Any]:
+    """Return versions and hardware, for `environment.json`."""
+    names = ("torch", "accelerate", "deepspeed", "datasets", "timm", "numpy")
+    devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "harness": harness.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _installed_version(name) for name in names},
+        "threads": torch.get_num_threads(),
+        "gpus": devices,
+    }
+
+
+def _installed_version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+class StopFlag:
+    """Turns stop signals into a flag that the loop reads at step boundaries; a second one aborts.
+
+    >>> with StopFlag() as stop:
+    ...     stop.is_set
+    False
+    """
+
+    def __init__(self) -> None:
+        self.is_set = False
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        """Install the handlers; outside the main thread, where none can be, do nothing."""
+        try:
+            for number in STOP_SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
+        except ValueError:
+            self._previous.clear()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Put the previous handlers back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.is_set and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.is_set = True

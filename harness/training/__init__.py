@@ -1,0 +1,1 @@
+"""Train a supernet or a float network: the step, its losses, the schedule and the loop."""

@@ -1,0 +1,68 @@
+"""Build what a configuration asks for: the float network, or the calibrated supernet."""
+
+import logging
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from harness.checkpoint import load_float_weights
+from harness.data import Splits, eval_batches
+from harness.models import create_model
+from harness.quant.supernet import Supernet, convert, describe_network, observe_magnitudes
+from harness.quant.switchable_bn import copy_statistics, restore_statistics
+from harness.runtime import seed_everything
+from harness.spec.config import Config
+
+logger = logging.getLogger(__name__)
+
+
+def build_model(config: Config, splits: Splits) -> nn.Module:
+    """Return a float network or a supernet with its initial weights, alike on every rank.
+
+    Raises:
+        ModelError: The model or its weights are not to be had.
+        ConversionError: It has a module without a quantized form.
+    """
+    seed_everything(config.seed)
+    model = create_model(
+        config.model, num_classes=splits.num_classes, in_channels=splits.in_channels
+    )
+    if config.model.weights is not None:
+        load_float_weights(model, config.model.weights)
+    if config.train.mode == "float":
+        return model
+    network = describe_network(
+        model,
+        name=config.model.name,
+        input_size=(splits.in_channels, *splits.image_size),
+        num_classes=splits.num_classes,
+        config=config.quant,
+    )
+    return convert(model, network)
+
+
+def calibrate_steps(
+    supernet: Supernet, splits: Splits, config: Config, accelerator: Accelerator
+) -> None:
+    """Set every activation step from training images, before the first optimizer step.
+
+    Mean |x| is taken in the float network, over ranks alike. A network that starts from trained
+    weights runs on its own BN statistics, a fresh one on those of the batch, as in its first step.
+    """
+    batches = eval_batches(
+        splits.train,
+        batch_size=config.train.calibration_images,
+        limit=config.train.calibration_images,
+    )
+    images, _ = batches[0]
+    is_trained = config.model.pretrained or config.model.weights is not None
+    saved = copy_statistics(supernet)
+    supernet.train(not is_trained)
+    magnitudes = observe_magnitudes(supernet, images.to(accelerator.device))
+    restore_statistics(supernet, saved)
+    magnitudes = accelerator.reduce(magnitudes, reduction="mean")
+    with torch.no_grad():
+        for layer, magnitude in zip(supernet.quantized_layers, magnitudes, strict=True):
+            layer.set_act_steps(magnitude)
+    logger.info("step sizes set from %d training images", len(images))
