@@ -1,0 +1,21 @@
+"""The three splits of an image set, and the batches that training and evaluation take from them.
+
+Train, search and test never share an image: search is held out of the training images, and a set
+without a test split has a fixed fifth held out as one. Every set arrives as a Hugging Face
+`datasets.Dataset`; small ones are then held in memory as one tensor.
+"""
+
+from harness.data.batches import EvalBatches, eval_batches, train_batches
+from harness.data.images import Batch, Draw, ImageSplit
+from harness.data.splits import Splits, load_splits
+
+__all__ = [
+    "Batch",
+    "Draw",
+    "EvalBatches",
+    "ImageSplit",
+    "Splits",
+    "eval_batches",
+    "load_splits",
+    "train_batches",
+]

@@ -1,0 +1,152 @@
+"""Batches for training, in an order drawn anew for every epoch, and for evaluation, in fixed order.
+
+The training order hands out keys, epoch * N + index, not bare indices: the data set behind it then
+has no state, so any worker process of any rank makes the same image from the same key.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from harness.data import draws
+from harness.data.images import Batch, Draw, ImageSplit, MemorySplit
+from harness.errors import DataError
+
+MAX_CACHED_BYTES = 256 * 2**20
+"""Normalised evaluation batches of a split in memory are kept up to this size."""
+
+
+class TrainingOrder(Sampler[int]):
+    """All images of a split in an order that is a pure function of (seed, epoch)."""
+
+    def __init__(self, num_images: int, *, seed: int) -> None:
+        self.epoch = 0
+        self._num_images = num_images
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Return the number of images of one epoch."""
+        return self._num_images
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the key of every image once."""
+        order = draws.permutation(
+            self._num_images, purpose=draws.ORDER, seed=self._seed, epoch=self.epoch
+        )
+        return iter((order + self.epoch * self._num_images).tolist())
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration; Accelerate calls this by its name."""
+        self.epoch = epoch
+
+
+class AugmentedImages(Dataset[Batch]):
+    """A split as training sees it: augmented, addressed by the keys of `TrainingOrder`."""
+
+    def __init__(self, split: ImageSplit, *, seed: int) -> None:
+        self._split = split
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Return the number of images of one epoch."""
+        return len(self._split)
+
+    def __getitem__(self, key: int) -> Batch:
+        """Return one augmented image (C, H, W) and its label ()."""
+        images, labels = self.__getitems__([key])
+        return images[0], labels[0]
+
+    def __getitems__(self, keys: Sequence[int]) -> Batch:
+        """Return an augmented batch; its keys are of one epoch."""
+        draw = Draw(seed=self._seed, epoch=keys[0] // len(self))
+        return self._split.read([key % len(self) for key in keys], draw=draw)
+
+
+def train_batches(split: ImageSplit, *, batch_size: int, seed: int) -> DataLoader[Batch]:
+    """Return shuffled, augmented batches; the last short one is dropped.
+
+    Order and augmentation of image i in epoch e are pure functions of (seed, e, i), on any number
+    of ranks and worker processes. Prepared by Accelerate, rank r of w takes batches r, r + w, ...;
+    its `set_epoch` reaches the order. Call that before `skip_first_batches`.
+
+    Raises:
+        DataError: There are fewer images than one batch takes.
+    """
+    if batch_size > len(split):
+        raise DataError(
+            f"train.batch_size {batch_size} is more than the {len(split)} training images; "
+            "lower it or raise data.train_images"
+        )
+    order = TrainingOrder(len(split), seed=seed)
+    return DataLoader(
+        AugmentedImages(split, seed=seed),
+        batch_sampler=BatchSampler(order, batch_size, drop_last=True),
+        collate_fn=_as_is,
+        num_workers=split.num_workers,
+        persistent_workers=split.num_workers > 0,
+        # An own generator: iterating must not advance the global one.
+        generator=torch.Generator(),
+    )
+
+
+class EvalBatches(Dataset[Batch]):
+    """The batches of a split in order, not augmented, the last short one kept.
+
+    Which images a batch holds depends on the data, `batch_size` and `limit` alone, never on how
+    many ranks or workers share the work.
+    """
+
+    def __init__(self, split: ImageSplit, *, batch_size: int, limit: int | None = None) -> None:
+        self.num_images = len(split) if limit is None else min(limit, len(split))
+        self._split = split
+        self._batch_size = batch_size
+        self._cache: dict[int, Batch] | None = None
+        if isinstance(split, MemorySplit):
+            num_bytes = 4 * self.num_images * split.pixels[0].numel()
+            self._cache = {} if num_bytes <= MAX_CACHED_BYTES else None
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return math.ceil(self.num_images / self._batch_size)
+
+    def __getitem__(self, batch_index: int) -> Batch:
+        """Return one batch; treat it as read-only."""
+        if not 0 <= batch_index < len(self):
+            raise IndexError(batch_index)
+        if self._cache is not None and batch_index in self._cache:
+            return self._cache[batch_index]
+        start = batch_index * self._batch_size
+        batch = self._split.read(range(start, min(start + self._batch_size, self.num_images)))
+        if self._cache is not None:
+            self._cache[batch_index] = batch
+        return batch
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield every batch."""
+        return self.share(rank=0, world_size=1)
+
+    def share(self, *, rank: int, world_size: int) -> Iterator[Batch]:
+        """Yield batches `rank`, `rank + world_size`, ..."""
+        mine = range(rank, len(self), world_size)
+        if self._split.num_workers == 0:
+            return (self[batch_index] for batch_index in mine)
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=mine,
+            num_workers=self._split.num_workers,
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+
+def eval_batches(split: ImageSplit, *, batch_size: int, limit: int | None = None) -> EvalBatches:
+    """Return the batches of a split in order, not augmented, of its first `limit` images."""
+    return EvalBatches(split, batch_size=batch_size, limit=limit)
+
+
+def _as_is(batch: Any) -> Any:
+    return batch  # `__getitems__` has made a batch of it already.
