@@ -1,0 +1,171 @@
+"""The configuration is strict, and what is wrong with it is said in one line."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from harness.errors import ConfigError
+from harness.spec.config import Config, load_config
+
+TRAIN_CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+
+
+def test_no_file_means_the_defaults():
+    assert load_config(None) == Config()
+
+
+def test_digits_config_spells_out_every_default():
+    file = TRAIN_CONFIGS / "digits.yaml"
+    assert load_config(file) == Config()
+    values = yaml.safe_load(file.read_text())
+    defaults = Config().model_dump(mode="json")
+    for section, keys in defaults.items():
+        if isinstance(keys, dict):
+            assert list(values[section]) == list(keys)
+    assert list(values) == list(defaults)
+
+
+def test_there_are_configs_to_load():
+    names = {file.name for file in TRAIN_CONFIGS.glob("*.yaml")}
+    assert {"digits.yaml", "imagenet_resnet18.yaml"} <= names
+
+
+@pytest.mark.parametrize("file", sorted(TRAIN_CONFIGS.iterdir()), ids=lambda file: file.name)
+def test_every_train_config_is_loaded(file):
+    assert file.suffix == ".yaml"
+    assert load_config(file).model.name
+
+
+def test_imagenet_config_holds_the_values_of_the_paper():
+    config = load_config(TRAIN_CONFIGS / "imagenet_resnet18.yaml")
+    train = config.train
+    assert (config.model.name, config.model.pretrained) == ("resnet18", True)
+    assert (train.epochs, train.batch_size, train.num_random_passes) == (150, 128, 3)
+    assert (train.learning_rate, train.momentum, train.weight_decay) == (0.04, 0.9, 2.5e-5)
+    assert (train.step_learning_rate, train.warmup_epochs) == (1e-5, 5)
+    assert (train.ema_decay, train.gradient_clip) == (0.9997, 1.0)
+    assert config.quant.weight_candidates == config.quant.act_candidates == (6, 5, 4, 3, 2)
+    assert (config.eval.recalibrate_images, config.search.error_weight) == (7000, 1.5)
+
+
+def test_yaml_of_a_config_reads_back_the_same(tmp_path):
+    overrides = [
+        "train.step_learning_rate=1e-5",
+        "data.path=some/folder",
+        "quant.act_candidates=[8,4]",
+    ]
+    config = load_config(None, overrides=overrides)
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    again = load_config(file)
+    assert again == config
+    assert again.fingerprint() == config.fingerprint()
+
+
+@pytest.mark.parametrize(
+    "override", ["seed=1", "train.momentum=0.8", "data.name=fashion_mnist", "model.weights=a.bin"]
+)
+def test_fingerprint_changes_with_any_value(override):
+    changed = load_config(None, overrides=[override]).fingerprint()
+    assert changed != Config().fingerprint()
+    assert len(changed) == 16
+    assert int(changed, 16) >= 0
+
+
+@pytest.mark.parametrize(
+    ("override", "section", "key", "value"),
+    [
+        ("train.learning_rate=1e-5", "train", "learning_rate", 1e-5),
+        ("train.weight_decay=0", "train", "weight_decay", 0.0),
+        ("train.epochs=3", "train", "epochs", 3),
+        ("data.horizontal_flip=true", "data", "horizontal_flip", True),
+        ("data.image_size=null", "data", "image_size", None),
+        ("data.path=runs/a=b", "data", "path", Path("runs/a=b")),
+        ("quant.weight_candidates=[2, 8, 4]", "quant", "weight_candidates", (8, 4, 2)),
+    ],
+)
+def test_override_sets_one_value(override, section, key, value):
+    config = load_config(None, overrides=[override])
+    assert getattr(getattr(config, section), key) == value
+
+
+def test_later_override_wins_over_file_and_earlier_ones(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("train:\n  epochs: 7\n  batch_size: 9\n")
+    config = load_config(file, overrides=["train.epochs=8", "train.epochs=10"])
+    assert (config.train.epochs, config.train.batch_size) == (10, 9)
+
+
+def test_empty_file_means_the_defaults(tmp_path):
+    file = tmp_path / "empty.yaml"
+    file.touch()
+    assert load_config(file) == Config()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "train.epoch=3",
+            "^the configuration: unknown key train.epoch; the keys there are batch_si",
+        ),
+        (
+            "optim.rate=1",
+            "unknown key optim; the keys there are data, eval, model, quant, search, s",
+        ),
+        ("train.epochs=many", "train.epochs = 'many': input should be a valid integer"),
+        ("train.epochs=1.5", "train.epochs = 1.5: input should be a valid integer"),
+        ("train.epochs=-1", "train.epochs = -1: input should be greater than or equal to 0"),
+        ("train.mode=both", "train.mode = 'both': input should be 'supernet' or 'float'"),
+        ("train=3", "train = 3: input should be a valid dictionary"),
+        ("quant.act_candidates=[9]", "act_candidates = .9.: candidate 9 is outside 2 to 8 bits"),
+        ("quant.act_candidates=[4,4]", "act_candidates = .4, 4.: .4, 4. repeats a candidate"),
+        (
+            "quant={act_candidates: [2]}",
+            "quant: no act_candidates reaches depthwise_min_bits 3; lower it or add a larger cand",
+        ),
+        ("train.epochs", "^--set train.epochs has no `=`; write --set section.key=value$"),
+        ("=3", "^--set =3 has no `=`; write --set section.key=value$"),
+        ("model.name=[a", r"^--set model.name=\[a: '\[a' is not a YAML value; quote it$"),
+    ],
+)
+def test_bad_override_is_refused_by_name_and_value(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, overrides=[override])
+
+
+def test_override_of_a_value_as_a_section_is_refused():
+    message = "^--set seed.a=1: seed is a value, not a section$"
+    with pytest.raises(ConfigError, match=message):
+        load_config(None, overrides=["seed=3", "seed.a=1"])
+
+
+def test_missing_file_is_refused(tmp_path):
+    message = (
+        r"^configuration \S+absent\.yaml cannot be read: no such file or directory; check --co"
+    )
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"train: [1", r"config\.yaml is not YAML \(.*\); mend the file$"),
+        (b"\xff\xfe\x00", r"config\.yaml is not YAML \(.*\); mend the file$"),
+        (b"- train\n- data\n", "holds a list, not sections; write `section:` and indented `key:"),
+        (b"train:\n  epochz: 3\n", r"config\.yaml: unknown key train\.epochz; the keys there are"),
+        (b"train:\n  epochs: abc\n", r"config\.yaml: train\.epochs = 'abc': input should be a val"),
+    ],
+)
+def test_bad_file_is_refused_by_its_name(tmp_path, content, message):
+    file = tmp_path / "config.yaml"
+    file.write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(file)
+
+
+def test_config_cannot_be_changed_after_loading():
+    with pytest.raises(ValueError, match="frozen"):
+        Config().seed = 3
