@@ -90,12 +90,14 @@ class QuantizedLayer(nn.Module):
         return quantized
 
 
-class QuantConv2d(QuantizedLayer, nn.Conv2d):  # type: ignore[misc]  # torch types weight
+class QuantConv2d(QuantizedLayer, nn.Conv2d):
     """A quantized convolution. Shapes as in nn.Conv2d."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Convolve the quantized input with the quantized weight."""
-        return self._conv_forward(self.quantized_input(input), self.quantized_weight(), self.bias)
+        x, weight = self.quantized_input(input), self.quantized_weight()
+        output: Tensor = self._conv_forward(x, weight, self.bias)
+        return output
 
 
 class QuantLinear(QuantizedLayer, nn.Linear):  # type: ignore[misc]  # torch types weight

@@ -126,7 +126,8 @@ class LsqQuantizer(nn.Module):
 def initial_weight_step(weight: Tensor, bits: int) -> Tensor:
     """Return max(|mean - 3 std|, |mean + 3 std|) / 2^(b-1), the step weights start from."""
     mean, std = weight.detach().mean(), weight.detach().std(unbiased=False)
-    return torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs()) / 2 ** (bits - 1)
+    step: Tensor = torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs()) / 2 ** (bits - 1)
+    return step
 
 
 def initial_act_step(mean_magnitude: Tensor | float, bits: int, *, signed: bool) -> Tensor:

@@ -46,4 +46,4 @@ def reestimate_statistics(supernet: Supernet, images: Iterable[Tensor]) -> None:
             supernet(batch)
     finally:
         for bn, momentum, was_training in norms:
-            bn.momentum, bn.training = momentum, was_training  # type: ignore[assignment]
+            bn.momentum, bn.training = momentum, was_training
