@@ -15,7 +15,7 @@ MAX_BITS = 32
 """Largest bit-width that is accounted; what can be trained ends at 8."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Policy:
     """Bit-widths per layer, in the network's order, pinned layers included.
 

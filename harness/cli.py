@@ -1,0 +1,214 @@
+"""The command line; heavy imports live inside the commands, so that `--help` is instant."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+import harness
+from harness import tables
+from harness.errors import ConfigError, HarnessError
+
+if TYPE_CHECKING:
+    from harness.search.driver import SearchOutcome
+    from harness.spec.run_dir import RunDir
+
+app = typer.Typer(
+    help="Train a quantization supernet, search bit-widths under a BitOPs budget, evaluate.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")
+]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", help="Run folder; by default the newest finished one.")
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 2 mistake in the input, 130 interrupted."""
+    try:
+        app(args=None if arguments is None else list(arguments))
+    except HarnessError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
+        sys.exit(USER_ERROR)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"harness {harness.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def bitops(
+    model: Annotated[str, typer.Argument(help="Built-in or timm model name.")],
+    weight_bits: Annotated[int | None, typer.Option(min=1, max=32)] = None,
+    act_bits: Annotated[int | None, typer.Option(min=1, max=32)] = None,
+    policy: Annotated[Path | None, typer.Option(help="A policy.json instead of bits.")] = None,
+    input_size: Annotated[
+        int | None, typer.Option(min=1, help="Height and width; 32 for built-in models, else 224.")
+    ] = None,
+    in_channels: Annotated[int, typer.Option(min=1)] = 3,
+    num_classes: Annotated[int, typer.Option(min=1)] = 1000,
+    convention: Annotated[str, typer.Option(help="How BitOPs are counted: paper.")] = "paper",
+    json: JsonOption = False,
+) -> None:
+    """Account the BitOPs and the model size of a network under a policy (4/4 by default)."""
+    from harness.models import create_model, default_input_size
+    from harness.quant.supernet import describe_network
+    from harness.spec.config import ModelConfig, QuantConfig
+    from harness.spec.policy import load_policy, uniform_policy
+
+    if convention != "paper":
+        raise ConfigError(f"convention {convention} is unknown; the only one is paper")
+    if policy is not None and (weight_bits or act_bits):
+        raise ConfigError("--policy and --weight-bits or --act-bits exclude each other; give one")
+    size = input_size or default_input_size(model)[1]
+    network = describe_network(
+        create_model(
+            ModelConfig(name=model), num_classes=num_classes, in_channels=in_channels, device="meta"
+        ),
+        name=model,
+        input_size=(in_channels, size, size),
+        num_classes=num_classes,
+        config=QuantConfig(),
+    )
+    chosen = (
+        load_policy(policy, network)
+        if policy is not None
+        else uniform_policy(
+            network, weight_bits=weight_bits or 4, act_bits=act_bits or 4, exact=True
+        )
+    )
+    _show(tables.ledger_json(network, chosen), tables.ledger_table(network, chosen), json=json)
+
+
+@app.command()
+def train(
+    config: Annotated[Path | None, typer.Option(help="YAML; by default the digits job.")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
+    resume: Annotated[str, typer.Option(help="auto, never, or a checkpoint folder.")] = "auto",
+) -> None:
+    """Train a supernet, or a float network; go on where an earlier call stopped."""
+    from harness.spec.config import load_config
+
+    resolved = load_config(config, overrides=overrides or [])
+    from harness.training.trainer import train as train_run
+
+    train_run(resolved, out=out, resume=resume)
+
+
+@app.command()
+def search(
+    target_bitops: Annotated[
+        list[str], typer.Option(help="31.6G, 540M, or a share of the largest, 45%; repeatable.")
+    ],
+    run: RunOption = None,
+    strategy: Annotated[str, typer.Option(help="How to search: greedy.")] = "greedy",
+    evaluations: Annotated[
+        int | None, typer.Option(min=1, help="Most policies evaluated per target.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Greedy draws nothing: noted only.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Search the most accurate policy under each BitOPs budget, by inference alone."""
+    if strategy != "greedy":
+        raise ConfigError(f"strategy {strategy} is unknown; the only one is greedy")
+    folder = _run_or_newest(run)
+    from harness.search import driver
+
+    _setup_logging()
+    options = driver.SearchOptions(
+        strategy=strategy, evaluations=evaluations, seed=seed, resume=resume
+    )
+    outcomes = driver.search(folder, target_bitops, out=out, options=options)
+    _show_outcomes(folder, outcomes, json=json)
+
+
+@app.command("eval")
+def evaluate(
+    policy: Annotated[str, typer.Option(help="A policy.json, or uniform bits W/A.")],
+    run: RunOption = None,
+    split: Annotated[str, typer.Option(help="train, search or test.")] = "test",
+    json: JsonOption = False,
+) -> None:
+    """Measure a policy's accuracy, with BN statistics re-estimated for it."""
+    if split not in ("train", "search", "test"):
+        raise ConfigError(f"split {split} is unknown; choose train, search or test")
+    folder = _run_or_newest(run)
+    from harness.search.evaluator import load_run
+    from harness.spec.policy import resolve_policy
+
+    chosen = resolve_policy(policy, folder.load_network())
+    trained = load_run(folder)
+    (accuracy,) = trained.accuracy([chosen], split=split)
+    values = tables.evaluation_json(
+        trained.supernet.network, chosen, accuracy=accuracy, split=split
+    )
+    _show(values, tables.evaluation_table(values, label=policy, split=split), json=json)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    json: JsonOption = False,
+) -> None:
+    """Train, search and compare on the embedded digits, in a minute or two."""
+    from harness.main_job import run_main_job
+    from harness.spec.config import Config
+
+    _setup_logging()
+    run, outcomes = run_main_job(Config(), out=out)
+    _show_outcomes(run, outcomes, json=json)
+
+
+def _run_or_newest(run: Path | None) -> "RunDir":
+    from harness.spec.run_dir import RunDir, newest_finished_run
+
+    return newest_finished_run() if run is None else RunDir(run)
+
+
+def _setup_logging() -> None:
+    from harness.runtime import setup_logging
+
+    setup_logging()
+
+
+def _show_outcomes(run: "RunDir", outcomes: "list[SearchOutcome]", *, json: bool) -> None:
+    _show(tables.outcomes_json(run, outcomes), tables.outcomes_table(outcomes), json=json)
+    if not json:
+        folders = [str(run.path), *(str(outcome.folder) for outcome in outcomes)]
+        Console(soft_wrap=True).print("artefacts: " + "  ".join(folders), highlight=False)
+
+
+def _show(values: dict[str, Any], table: Any, *, json: bool) -> None:
+    if json:
+        import json as json_module
+
+        typer.echo(json_module.dumps(values))
+    else:
+        Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""The main job end to end: train, search, compare; `harness demo` runs it on embedded data."""
+
+from pathlib import Path
+
+from harness.search.driver import SearchOptions, SearchOutcome, search
+from harness.spec.config import Config
+from harness.spec.cost import bitops
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import uniform_policy
+from harness.spec.run_dir import RunDir
+from harness.training.trainer import train
+
+HIGH_TARGET = "45%"
+"""A budget that uniform 4/4 nearly fills."""
+
+
+def halfway_target(network: NetworkSpec) -> str:
+    """Return the budget halfway between uniform 2/2 and uniform 3/3, as an amount in M."""
+    costs = [
+        bitops(network, uniform_policy(network, weight_bits=bits, act_bits=bits)) for bits in (2, 3)
+    ]
+    return f"{sum(costs) / 2e6:.3f}M"
+
+
+def run_main_job(config: Config, *, out: Path | None = None) -> tuple[RunDir, list[SearchOutcome]]:
+    """Train a supernet and search it under two budgets; goes on where an earlier call stopped.
+
+    Args:
+        config: A supernet configuration with 2 and 3 bits among its candidates.
+        out: Run folder.
+    """
+    run = train(config, out=out)
+    targets = [HIGH_TARGET, halfway_target(run.load_network())]
+    return run, search(run, targets, options=SearchOptions(resume=True))

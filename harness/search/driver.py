@@ -1,0 +1,240 @@
+"""From a finished run and targets to `policy.json`, `frontier.json` and figures for a table."""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RunError
+from harness.search.engine import Found, greedy_search
+from harness.search.evaluator import ProposalEvaluator, TrainedRun, load_run
+from harness.search.journal import Journal
+from harness.spec.budget import parse_target
+from harness.spec.cost import bitops, weight_bytes
+from harness.spec.files import write_json
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import Policy, save_policy, uniform_policy
+from harness.spec.run_dir import RunDir
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedPolicy:
+    """A policy with what it costs and how accurate it is, BN statistics re-estimated."""
+
+    policy: Policy
+    bitops: int
+    search_accuracy: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOutcome:
+    """One target's result."""
+
+    target_text: str
+    target_bitops: int
+    found: ReportedPolicy
+    uniform_within: ReportedPolicy | None
+    """The most accurate uniform W/A policy within the target, by the search split."""
+    uniform_above: ReportedPolicy | None
+    """The cheapest policy with equal weight and activation bits that costs at least as much."""
+    evaluations: int
+    seconds: float
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """What a user may set for a search."""
+
+    strategy: str = "greedy"
+    evaluations: int | None = None
+    seed: int = 0
+    resume: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One budget of a call."""
+
+    text: str
+    """As the user typed it."""
+    bitops: int
+    folder: Path
+    """Where its files go."""
+
+
+def search(
+    run: RunDir, targets: Sequence[str], *, out: Path | None = None, options: SearchOptions
+) -> list[SearchOutcome]:
+    """Search a policy for each target; later targets reuse what earlier ones evaluated.
+
+    Args:
+        run: A finished supernet run.
+        targets: Budgets as the user typed them.
+        out: Folder that gets one folder per target; by default the run's `search/`.
+        options: Strategy and limits.
+
+    Raises:
+        HarnessError: The input cannot be used; nothing was written over.
+    """
+    network = run.load_network()
+    parent = out or run.path / "search"
+    budgets = [
+        Target(
+            text=text,
+            bitops=parse_target(text, network),
+            folder=parent / f"{options.strategy}_{text.strip().replace('%', 'pct')}",
+        )
+        for text in targets
+    ]
+    _check_folders([target.folder for target in budgets], resume=options.resume)
+    trained = load_run(run)
+    known: dict[Policy, int] = {}
+    return [_search_target(trained, target, options, known) for target in budgets]
+
+
+def uniform_pairs(network: NetworkSpec) -> list[Policy]:
+    """Return the distinct uniform W/A policies over all candidates, cheapest first."""
+    free = [layer for layer in network.layers if not layer.is_pinned]
+    weights = {bits for layer in free for bits in layer.weight_candidates}
+    acts = {bits for layer in free for bits in layer.act_candidates}
+    policies = {
+        uniform_policy(network, weight_bits=weight, act_bits=act)
+        for weight, act in product(weights, acts)
+    }
+    return sorted(policies, key=lambda policy: (bitops(network, policy), policy.bits))
+
+
+def _search_target(
+    trained: TrainedRun, target: Target, options: SearchOptions, known: dict[Policy, int]
+) -> SearchOutcome:
+    started = time.perf_counter()
+    network = trained.supernet.network
+    path = target.folder / "journal.jsonl" if trained.is_main_process else None
+    journal = Journal(path, _journal_header(trained))
+    known.update(journal.errors)
+    evaluator = ProposalEvaluator(trained, journal)
+    found = greedy_search(
+        network,
+        target.bitops,
+        evaluator,
+        error_weight=trained.config.search.error_weight,
+        evaluations=options.evaluations,
+        known=list(known.items()),
+    )
+    known.update(journal.errors)
+    seconds = time.perf_counter() - started
+    outcome = _report(trained, target, found, seconds, known)
+    if trained.is_main_process:
+        _write(trained, outcome, found, options, known)
+    logger.info(
+        "%s: %d policies evaluated in %.1f s", target.text, evaluator.num_evaluated, seconds
+    )
+    return outcome
+
+
+def _report(
+    trained: TrainedRun, target: Target, found: Found, seconds: float, known: dict[Policy, int]
+) -> SearchOutcome:
+    network = trained.supernet.network
+    uniform = uniform_pairs(network)
+    within = [p for p in uniform if bitops(network, p) <= target.bitops and p in known]
+    cost = bitops(network, found.policy)
+    above = [
+        policy
+        for policy in (
+            uniform_policy(network, weight_bits=bits, act_bits=bits) for bits in range(2, 9)
+        )
+        if bitops(network, policy) >= cost
+    ]
+    chosen = [found.policy]
+    if within:
+        chosen.append(min(within, key=lambda policy: known[policy]))
+    if above:
+        chosen.append(min(above, key=lambda policy: bitops(network, policy)))
+    on_search = trained.accuracy(chosen, split="search")
+    on_test = trained.accuracy(chosen, split="test")
+    reported = [
+        ReportedPolicy(
+            policy=policy, bitops=bitops(network, policy), search_accuracy=a, test_accuracy=b
+        )
+        for policy, a, b in zip(chosen, on_search, on_test, strict=True)
+    ]
+    rest = iter(reported[1:])
+    return SearchOutcome(
+        target_text=target.text,
+        target_bitops=target.bitops,
+        found=reported[0],
+        uniform_within=next(rest) if within else None,
+        uniform_above=next(rest) if above else None,
+        evaluations=found.num_evaluations,
+        seconds=seconds,
+        folder=target.folder,
+    )
+
+
+def _write(
+    trained: TrainedRun,
+    outcome: SearchOutcome,
+    found: Found,
+    options: SearchOptions,
+    known: dict[Policy, int],
+) -> None:
+    network = trained.supernet.network
+    reported = outcome.found
+    provenance = {
+        "run": trained.run.path.name,
+        "weights": trained.weights_digest(),
+        "strategy": options.strategy,
+        "target_bitops": outcome.target_bitops,
+        "evaluations": found.num_evaluations,
+        "seed": options.seed,
+        "trace": found.trace,
+    }
+    accuracy = {"search": reported.search_accuracy, "test": reported.test_accuracy}
+    facts = {
+        "bitops": reported.bitops,
+        "weight_bytes": weight_bytes(network, reported.policy),
+        "accuracy": accuracy,
+        "provenance": provenance,
+    }
+    frontier = {"network": network.fingerprint, "policies": _frontier(network, known)}
+    write_json(outcome.folder / "frontier.json", frontier)
+    save_policy(outcome.folder / "policy.json", reported.policy, network, facts=facts)
+
+
+def _frontier(network: NetworkSpec, known: dict[Policy, int]) -> list[dict[str, Any]]:
+    """Return the evaluated policies that none evaluated beats in both BitOPs and errors."""
+    rows = sorted((bitops(network, policy), wrong, policy) for policy, wrong in known.items())
+    best: list[dict[str, Any]] = []
+    for cost, wrong, policy in rows:
+        if not best or wrong < best[-1]["errors"]:
+            best.append({"bitops": cost, "errors": wrong, "bits": policy.bits})
+    return best
+
+
+def _journal_header(trained: TrainedRun) -> dict[str, Any]:
+    config = trained.config
+    return {
+        "network": trained.supernet.network.fingerprint,
+        "weights": trained.weights_digest(),
+        "images": trained.search_batches().num_images,
+        "batch_size": config.eval.batch_size,
+        "recalibrate_images": config.search.recalibrate_images,
+    }
+
+
+def _check_folders(folders: Sequence[Path], *, resume: bool) -> None:
+    if len(set(folders)) < len(folders):
+        raise RunError("a target is given twice; give each --target-bitops once")
+    for folder in folders:
+        if not resume and (folder / "journal.jsonl").exists():
+            raise RunError(
+                f"{folder} holds a search already; give --resume to go on with it, or another --out"
+            )

@@ -1,0 +1,96 @@
+"""Scores policies of a run on its images: for the search, and for the final report."""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.accuracy import count_policy_errors
+from harness.checkpoint import EMA_FILE, load_supernet, newest_checkpoint
+from harness.data import EvalBatches, ImageSplit, Splits, eval_batches, load_splits
+from harness.quant.supernet import Supernet
+from harness.runtime import create_accelerator
+from harness.search.engine import PolicyArray
+from harness.search.journal import Journal
+from harness.spec.config import Config
+from harness.spec.policy import Policy
+from harness.spec.run_dir import RunDir
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedRun:
+    """A finished run in memory, on its device."""
+
+    run: RunDir
+    config: Config
+    supernet: Supernet
+    splits: Splits
+    is_main_process: bool
+
+    def recalibration(self, num_images: int) -> EvalBatches | None:
+        """Return training images that re-estimate BN statistics; None for no images."""
+        return self._batches(self.splits.train, num_images) if num_images else None
+
+    def search_batches(self) -> EvalBatches:
+        """Return the images that score proposals."""
+        return self._batches(self.splits.search, self.config.search.images)
+
+    def accuracy(self, policies: list[Policy], *, split: str) -> list[float]:
+        """Return each policy's accuracy (0..1) with its own BN statistics, as it is reported.
+
+        Args:
+            policies: Policies to report.
+            split: `train`, `search` or `test`.
+        """
+        batches = self._batches(getattr(self.splits, split), None)
+        recalibration = self.recalibration(self.config.eval.recalibrate_images)
+        errors = count_policy_errors(self.supernet, policies, batches, recalibration=recalibration)
+        return [1 - count / batches.num_images for count in errors]
+
+    def weights_digest(self) -> str:
+        """Return 16 hex digits of the weights that are evaluated."""
+        checkpoint = newest_checkpoint(self.run)
+        assert checkpoint is not None, "the supernet was loaded from a checkpoint"
+        return hashlib.sha256((checkpoint / EMA_FILE).read_bytes()).hexdigest()[:16]
+
+    def _batches(self, split: ImageSplit, limit: int | None) -> EvalBatches:
+        return eval_batches(split, batch_size=self.config.eval.batch_size, limit=limit)
+
+
+def load_run(run: RunDir) -> TrainedRun:
+    """Load a run's configuration, averaged weights and data.
+
+    Raises:
+        HarnessError: The run, its checkpoint or its data cannot be used.
+    """
+    config = run.load_config()
+    accelerator = create_accelerator()
+    supernet = load_supernet(run).to(accelerator.device)
+    return TrainedRun(
+        run=run,
+        config=config,
+        supernet=supernet,
+        splits=load_splits(config.data, seed=config.seed),
+        is_main_process=accelerator.is_main_process,
+    )
+
+
+class ProposalEvaluator:
+    """The callable that the engine hands batches of policies to; it notes them in the journal."""
+
+    def __init__(self, trained: TrainedRun, journal: Journal) -> None:
+        self._supernet = trained.supernet
+        self._batches = trained.search_batches()
+        self._recalibration = trained.recalibration(trained.config.search.recalibrate_images)
+        self._journal = journal
+        self.num_evaluated = 0
+
+    def __call__(self, policies: PolicyArray) -> list[float]:
+        """Return the wrong images of each policy, (n, layers, 2) to n counts."""
+        batch = [Policy(policy) for policy in np.asarray(policies).tolist()]
+        errors = count_policy_errors(
+            self._supernet, batch, self._batches, recalibration=self._recalibration
+        )
+        self._journal.add(batch, errors)
+        self.num_evaluated += len(batch)
+        return [float(count) for count in errors]

@@ -1,0 +1,154 @@
+"""What the commands show: rich tables for people, and the same values as plain JSON objects."""
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from harness.spec.budget import format_bitops
+from harness.spec.cost import MB, bitops, ledger, weight_bytes
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import Policy
+
+if TYPE_CHECKING:
+    from harness.search.driver import ReportedPolicy, SearchOutcome
+    from harness.spec.run_dir import RunDir
+
+
+def policy_rows(network: NetworkSpec, policy: Policy) -> list[dict[str, Any]]:
+    """Return the layers of a policy as they stand in policy.json."""
+    return [
+        {"name": layer.name, "weight_bits": weight, "act_bits": act}
+        for layer, (weight, act) in zip(network.layers, policy, strict=True)
+    ]
+
+
+def ledger_json(network: NetworkSpec, policy: Policy) -> dict[str, Any]:
+    """Return the cost of a policy, layer by layer."""
+    rows = [
+        {
+            "name": row.name,
+            "kind": row.kind,
+            "macs": row.macs,
+            "weight_bits": row.weight_bits,
+            "act_bits": row.act_bits,
+            "bitops": row.bitops,
+        }
+        for row in ledger(network, policy)
+    ]
+    return {
+        "model": network.model,
+        "bitops": bitops(network, policy),
+        "weight_bytes": weight_bytes(network, policy),
+        "num_layers": len(rows),
+        "layers": rows,
+    }
+
+
+def ledger_table(network: NetworkSpec, policy: Policy) -> Table:
+    """Return the cost of a policy as a table with a total."""
+    size = weight_bytes(network, policy)
+    channels, height, width = network.input_size
+    table = Table(
+        title=f"{network.model} at {channels} x {height} x {width}", show_footer=True, box=None
+    )
+    table.add_column("layer", footer="total")
+    table.add_column("kind")
+    table.add_column("W/A bits", justify="right")
+    table.add_column("MACs", justify="right", footer=f"{sum(la.macs for la in network.layers):,}")
+    table.add_column("BitOPs", justify="right", footer=format_bitops(bitops(network, policy)))
+    table.add_column("size", justify="right", footer=f"{size / MB:.3f} MB")
+    for row in ledger(network, policy):
+        row_size = row.weight_bits * row.weight_count / 8 / MB
+        table.add_row(
+            row.name,
+            row.kind,
+            f"{row.weight_bits}/{row.act_bits}",
+            f"{row.macs:,}",
+            format_bitops(row.bitops),
+            f"{row_size:.3f}",
+        )
+    return table
+
+
+def evaluation_json(
+    network: NetworkSpec, policy: Policy, *, accuracy: float, split: str
+) -> dict[str, Any]:
+    """Return a policy's accuracy on a split and its cost."""
+    return {
+        "model": network.model,
+        "policy": policy_rows(network, policy),
+        "bitops": bitops(network, policy),
+        "weight_bytes": weight_bytes(network, policy),
+        "accuracy": {split: accuracy},
+    }
+
+
+def evaluation_table(values: dict[str, Any], *, label: str, split: str) -> Table:
+    """Return `evaluation_json` as a table."""
+    table = Table("policy", "BitOPs", "size", f"{split} accuracy", box=None)
+    table.add_row(
+        label,
+        format_bitops(values["bitops"]),
+        f"{values['weight_bytes'] / MB:.3f} MB",
+        f"{100 * values['accuracy'][split]:.2f} %",
+    )
+    return table
+
+
+def outcomes_json(run: "RunDir", outcomes: "list[SearchOutcome]") -> dict[str, Any]:
+    """Return what a search found; the first target's values also stand at the top level."""
+    network = run.load_network()
+    results = [_outcome_json(network, outcome) for outcome in outcomes]
+    return {"run": str(run.path), "strategy": "greedy", **results[0], "targets": results}
+
+
+def outcomes_table(outcomes: "list[SearchOutcome]") -> Table:
+    """Return budgets, found policies and the uniform policies beside them."""
+    table = Table("budget", "policy", "BitOPs", "search accuracy", "test accuracy", box=None)
+    for outcome in outcomes:
+        budget = f"{outcome.target_text} = {format_bitops(outcome.target_bitops)}"
+        rows = [
+            ("found", outcome.found),
+            ("best uniform within the budget", outcome.uniform_within),
+            ("uniform at equal or higher cost", outcome.uniform_above),
+        ]
+        for label, reported in rows:
+            if reported is not None:
+                table.add_row(budget, *_reported_cells(label, reported))
+                budget = ""
+    return table
+
+
+def _reported_cells(label: str, reported: "ReportedPolicy") -> tuple[str, ...]:
+    shown = label if label == "found" else f"{label}, {reported.policy.label}"
+    return (
+        shown,
+        format_bitops(reported.bitops),
+        f"{100 * reported.search_accuracy:.2f} %",
+        f"{100 * reported.test_accuracy:.2f} %",
+    )
+
+
+def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, Any]:
+    def reported(item: "ReportedPolicy | None") -> dict[str, Any] | None:
+        if item is None:
+            return None
+        accuracy = {"search": item.search_accuracy, "test": item.test_accuracy}
+        return {
+            "policy": policy_rows(network, item.policy),
+            "bitops": item.bitops,
+            "weight_bytes": weight_bytes(network, item.policy),
+            "accuracy": accuracy,
+        }
+
+    found = reported(outcome.found)
+    assert found is not None
+    return {
+        **found,
+        "target_bitops": outcome.target_bitops,
+        "evaluations": outcome.evaluations,
+        "seconds": outcome.seconds,
+        "policy_file": str(outcome.folder / "policy.json"),
+        "uniform_within": reported(outcome.uniform_within),
+        "uniform_above": reported(outcome.uniform_above),
+    }
