@@ -1,0 +1,226 @@
+"""The main job's figures: searched policies against uniform and random ones, over seeds.
+
+`python -m benchmarks.main_job` runs one seed on the embedded digits; `--full` runs three seeds of
+resnet8 on Fashion-MNIST and writes docs/results/main_job.md. Every training goes on where an
+earlier call stopped. Accuracies are on the test split, BN statistics re-estimated per policy.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from harness.accuracy import count_errors
+from harness.checkpoint import load_float_weights
+from harness.data import eval_batches, load_splits
+from harness.main_job import run_main_job
+from harness.models import create_model
+from harness.runtime import setup_logging
+from harness.search.driver import SearchOutcome
+from harness.search.evaluator import load_run
+from harness.spec.config import Config, load_config
+from harness.spec.cost import bitops
+from harness.spec.files import write_json, write_text
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import Policy, uniform_policy
+from harness.spec.run_dir import RunDir
+from harness.training.trainer import train
+
+CONFIGS = Path("configs/train")
+RESULTS = Path("docs/results")
+NUM_RANDOM_POLICIES = 20
+FULL_SEEDS = (0, 1, 2)
+BUDGETS = ("45 % of 6/6", "halfway between 2/2 and 3/3")
+
+
+def main(
+    *,
+    full: Annotated[bool, typer.Option(help="Three seeds on Fashion-MNIST.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
+    runs: Annotated[Path, typer.Option(help="Where the runs lie.")] = Path("runs/benchmark"),
+) -> None:
+    """Train, search, compare, and print mean and spread."""
+    setup_logging()
+    name, seeds = ("fashion_mnist", FULL_SEEDS) if full else ("digits", (0,))
+    results = [_measure_seed(name, seed, runs / f"{name}_seed{seed}") for seed in seeds]
+    table = _markdown(name, results)
+    Console(soft_wrap=True).print(table, markup=False, highlight=False)
+    if full:
+        write_text(RESULTS / "main_job.md", table)
+        write_json(RESULTS / "main_job.json", {"data": name, "seeds": results})
+    if as_json:
+        typer.echo(json.dumps({"data": name, "seeds": results}))
+
+
+def random_policy(network: NetworkSpec, target: int, generator: np.random.Generator) -> Policy:
+    """Return a random policy that fills the budget: no single bit-width fits one candidate up.
+
+    Starts from bits drawn uniformly per layer; random layers then go down until the policy fits,
+    and up in random order while it still fits.
+    """
+    sides = [
+        (index, side, candidates)
+        for index, layer in enumerate(network.layers)
+        for side, candidates in enumerate((layer.weight_candidates, layer.act_candidates))
+        if len(candidates) > 1
+    ]
+    bits = [[layer.weight_candidates[0], layer.act_candidates[0]] for layer in network.layers]
+    for index, side, candidates in sides:
+        bits[index][side] = candidates[generator.integers(len(candidates))]
+    while bitops(network, Policy(bits)) > target:
+        index, side, candidates = sides[generator.integers(len(sides))]
+        lower = [b for b in candidates if b < bits[index][side]]
+        bits[index][side] = max(lower, default=bits[index][side])
+    for position in generator.permutation(len(sides)):
+        index, side, candidates = sides[position]
+        before = bits[index][side]
+        for higher in sorted(b for b in candidates if b > before):
+            bits[index][side] = higher
+            if bitops(network, Policy(bits)) > target:
+                bits[index][side] = before
+                break
+            before = higher
+    return Policy(bits)
+
+
+def _measure_seed(name: str, seed: int, folder: Path) -> dict[str, Any]:
+    warm_config, supernet_config, float_config = _configs(name, seed, folder)
+    train(warm_config, out=folder / "float_start")
+    run, outcomes = run_main_job(supernet_config, out=folder / "supernet")
+    float_run = train(float_config, out=folder / "float_same_epochs")
+    return {
+        "seed": seed,
+        "float_accuracy": _float_accuracy(float_run),
+        "budgets": [
+            _measure_budget(run, outcome, label, seed)
+            for outcome, label in zip(outcomes, BUDGETS, strict=True)
+        ],
+    }
+
+
+def _configs(name: str, seed: int, folder: Path) -> tuple[Config, Config, Config]:
+    """Return the float start, the supernet, and a float run of as many epochs as both together."""
+    supernet_file = CONFIGS / f"{name}.yaml"
+    float_file = CONFIGS / f"{name}_float.yaml"
+    changes = [f"seed={seed}"]
+    if float_file.exists():
+        warm = load_config(float_file, overrides=changes)
+    else:
+        warm = load_config(
+            supernet_file, overrides=[*changes, "train.mode=float", "train.epochs=10"]
+        )
+    weights = f"model.weights={folder / 'float_start'}"
+    supernet = load_config(supernet_file, overrides=[*changes, weights])
+    epochs = warm.train.epochs + supernet.train.epochs
+    same = warm.train.model_copy(update={"epochs": epochs})
+    return warm, supernet, warm.model_copy(update={"train": same})
+
+
+def _float_accuracy(run: RunDir) -> float:
+    config = run.load_config()
+    splits = load_splits(config.data, seed=config.seed)
+    model = create_model(
+        config.model, num_classes=splits.num_classes, in_channels=splits.in_channels
+    )
+    load_float_weights(model, run.path)
+    batches = eval_batches(splits.test, batch_size=config.eval.batch_size)
+    return 1 - count_errors(model, batches) / batches.num_images
+
+
+def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) -> dict[str, Any]:
+    cached = outcome.folder / "comparison.json"
+    if cached.exists():
+        values: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
+        return values
+    trained = load_run(run)
+    network = trained.supernet.network
+    generator = np.random.default_rng(seed)
+    randoms = [
+        random_policy(network, outcome.target_bitops, generator) for _ in range(NUM_RANDOM_POLICIES)
+    ]
+    within, above = outcome.uniform_within, outcome.uniform_above
+    assert within is not None, "the budgets lie above uniform 2/2"
+    assert above is not None, "the budgets lie below uniform 6/6"
+    equal = _largest_equal_within(network, outcome.target_bitops)
+    values = {
+        "budget": label,
+        "target_bitops": outcome.target_bitops,
+        "found": outcome.found.test_accuracy,
+        "found_bitops": outcome.found.bitops,
+        "uniform_within": within.test_accuracy,
+        "uniform_within_label": within.policy.label,
+        "uniform_within_bitops": within.bitops,
+        "uniform_above": above.test_accuracy,
+        "uniform_above_label": above.policy.label,
+        "uniform_above_bitops": above.bitops,
+        "equal_within": trained.accuracy([equal], split="test")[0],
+        "equal_within_label": equal.label,
+        "equal_within_bitops": bitops(network, equal),
+        "random": mean(trained.accuracy(randoms, split="test")),
+        "evaluations": outcome.evaluations,
+        "seconds": outcome.seconds,
+    }
+    write_json(cached, values)
+    return values
+
+
+def _largest_equal_within(network: NetworkSpec, target: int) -> Policy:
+    """Return the uniform policy with equal weight and activation bits that fills the budget."""
+    policies = [uniform_policy(network, weight_bits=bits, act_bits=bits) for bits in range(2, 9)]
+    return max(
+        (policy for policy in policies if bitops(network, policy) <= target),
+        key=lambda policy: bitops(network, policy),
+    )
+
+
+def _markdown(name: str, results: Sequence[dict[str, Any]]) -> str:
+    lines = [
+        f"# Main job on {name}, {len(results)} seed(s)",
+        "",
+        "`python -m benchmarks.main_job" + ("" if name == "digits" else " --full") + "`; test "
+        "accuracy in %, mean ± standard deviation over seeds, then each seed.",
+        "",
+        f"float network after the same epochs: {_spread([r['float_accuracy'] for r in results])}",
+    ]
+    for index, label in enumerate(BUDGETS):
+        rows = [result["budgets"][index] for result in results]
+        gains = [row["found"] - row["uniform_within"] for row in rows]
+        labels = ", ".join(row["uniform_within_label"] for row in rows)
+        equal = ", ".join(row["equal_within_label"] for row in rows)
+        above = ", ".join(row["uniform_above_label"] for row in rows)
+        lines += [
+            "",
+            f"## Budget {label}: {rows[0]['target_bitops'] / 1e6:.2f} M BitOPs",
+            "",
+            "| policy | BitOPs (M) | test accuracy |",
+            "|---|---|---|",
+            _row("searched", rows, "found"),
+            _row(f"best uniform W/A within the budget ({labels})", rows, "uniform_within"),
+            _row(f"uniform with equal bits within the budget ({equal})", rows, "equal_within"),
+            _row(f"uniform at equal or higher cost ({above})", rows, "uniform_above"),
+            f"| random, mean of {NUM_RANDOM_POLICIES} | within | "
+            f"{_spread([row['random'] for row in rows])} |",
+            "",
+            f"searched minus best uniform within the budget: {_spread(gains)} points",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _row(label: str, rows: Sequence[dict[str, Any]], key: str) -> str:
+    costs = mean(row[f"{key}_bitops"] for row in rows) / 1e6
+    return f"| {label} | {costs:.2f} | {_spread([row[key] for row in rows])} |"
+
+
+def _spread(values: Sequence[float]) -> str:
+    spread = stdev(values) if len(values) > 1 else 0.0
+    each = ", ".join(f"{100 * value:.2f}" for value in values)
+    return f"{100 * mean(values):.2f} ± {100 * spread:.2f} ({each})"
+
+
+if __name__ == "__main__":
+    typer.run(main)
