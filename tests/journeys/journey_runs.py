@@ -1,0 +1,30 @@
+"""What several journeys start from."""
+
+from pathlib import Path
+
+from harness.spec.config import Config, load_config
+
+QUICK = (
+    "data.train_images=400",
+    "data.search_images=100",
+    "data.test_images=100",
+    "train.epochs=2",
+    "train.batch_size=50",
+    "train.num_random_passes=1",
+    "train.warmup_epochs=0.5",
+    "train.checkpoint_every_epochs=1",
+    "eval.recalibrate_images=100",
+)
+"""The embedded digits job, cut to seconds."""
+
+
+def quick_config(*overrides: str) -> Config:
+    return load_config(None, overrides=[*QUICK, *overrides])
+
+
+def files_under(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }

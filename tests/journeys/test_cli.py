@@ -1,0 +1,83 @@
+"""`harness --version`, `harness bitops`, `harness demo`, and how quickly help comes."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+from harness import __version__
+
+
+def test_version(harness):
+    assert harness("--version")[:2] == (0, f"harness {__version__}\n")
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from harness.cli import app; import typer.testing as t\n"
+        "assert t.CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'datasets', 'accelerate')))"
+    )
+    start = time.perf_counter()
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert time.perf_counter() - start < 10
+
+
+def test_bitops_json_of_resnet18(harness_json):
+    values = harness_json("bitops", "resnet18", "--weight-bits", 4, "--act-bits", 4)
+    assert values["bitops"] == pytest.approx(34.714e9, rel=1e-3)
+    assert values["num_layers"] == 21
+    assert values["weight_bytes"] / 2**20 == pytest.approx(5.818, rel=1e-3)
+
+
+def test_bitops_accounts_depthwise_layers_at_exactly_the_bits_asked_for(harness_json):
+    values = harness_json("bitops", "mobilenetv2_100", "--weight-bits", 2, "--act-bits", 2)
+    assert values["bitops"] == pytest.approx(1.930e9, rel=1e-3)
+
+
+def test_bitops_table_has_a_total(harness):
+    code, out, _ = harness("bitops", "resnet8", "--num-classes", 10)
+    assert code == 0
+    assert "total" in out
+
+
+def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
+    found = harness_json(
+        "search", "--run", trained_run.path, "--target-bitops", "40%", "--evaluations", 30,
+        "--out", tmp_path,
+    )  # fmt: skip
+    arguments = ["bitops", "resnet8", "--policy", tmp_path / "greedy_40pct/policy.json"]
+    size = ["--input-size", 8, "--in-channels", 1, "--num-classes", 10]
+    assert harness_json(*arguments, *size)["bitops"] == found["bitops"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("bitops", "resnet19"), "did you mean"),
+        (("bitops", "resnet18", "--convention", "mine"), "the only one is paper"),
+        (("bitops", "resnet8", "--policy", "p.json", "--act-bits", "4"), "exclude each other"),
+        (("bitops", "resnet8", "--policy", "p.json"), "policy p.json cannot be read"),
+        (("eval", "--run", "nowhere", "--policy", "4/4"), "nowhere is not a run"),
+    ],
+)
+def test_mistakes_get_one_line(refused, arguments, message):
+    assert message in refused(*arguments)
+
+
+def test_demo_goes_through_and_beats_chance(tmp_path, monkeypatch, harness_json):
+    from harness.spec import config
+
+    small = config.TrainConfig(epochs=1, num_random_passes=1, warmup_epochs=0)
+    quick = config.Config(train=small, eval=config.EvalConfig(recalibrate_images=200))
+    monkeypatch.setattr(config, "Config", lambda: quick)
+    values = harness_json("demo", "--out", tmp_path / "demo")
+    assert len(values["targets"]) == 2
+    for target in values["targets"]:
+        assert target["bitops"] <= target["target_bitops"]
+        assert target["accuracy"]["test"] > 0.2
+        assert target["uniform_within"]["bitops"] <= target["target_bitops"]
+        assert target["uniform_above"]["bitops"] >= target["bitops"]
+    assert json.loads((tmp_path / "demo/summary.json").read_text())["steps"] > 0

@@ -1,0 +1,152 @@
+"""`harness search` and `harness eval` on a trained run."""
+
+import json
+import shutil
+
+import pytest
+from journey_runs import files_under
+
+from harness.spec.cost import bitops
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import load_policy, uniform_policy
+
+
+@pytest.fixture
+def run(trained_run, tmp_path):
+    """A copy, so that each test has its own search folder."""
+    shutil.copytree(trained_run.path, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_search_finds_a_policy_within_the_budget_and_writes_it(run, harness_json):
+    values = harness_json("search", "--run", run, "--target-bitops", "30%")
+    network = NetworkSpec.load(run / "network.json")
+    policy = load_policy(run / "search/greedy_30pct/policy.json", network)
+    assert values["bitops"] == bitops(network, policy) <= values["target_bitops"]
+    assert values["strategy"] == "greedy"
+    assert values["evaluations"] > 25
+    assert 0 <= values["accuracy"]["test"] <= 1
+    written = json.loads((run / "search/greedy_30pct/policy.json").read_text())
+    assert written["accuracy"] == values["accuracy"]
+    assert written["layers"] == values["policy"]
+
+
+def test_search_is_no_worse_on_its_images_than_any_uniform_policy_within_the_budget(
+    run, harness_json
+):
+    harness_json("search", "--run", run, "--target-bitops", "30%")
+    network = NetworkSpec.load(run / "network.json")
+    folder = run / "search/greedy_30pct"
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    errors = {
+        tuple(map(tuple, bits)): count
+        for line in lines[1:]
+        for bits, count in zip(line["policies"], line["errors"], strict=True)
+    }
+    found = errors[load_policy(folder / "policy.json", network).bits]
+    uniform = uniform_policy(network, weight_bits=3, act_bits=3)
+    assert found <= errors[uniform.bits]
+
+
+def test_several_targets_in_one_call_reuse_each_others_evaluations(run, harness_json):
+    values = harness_json(
+        "search", "--run", run, "--target-bitops", "50%", "--target-bitops", "30%"
+    )
+    assert [target["target_bitops"] for target in values["targets"]] == sorted(
+        (target["target_bitops"] for target in values["targets"]), reverse=True
+    )
+    second = (run / "search/greedy_30pct/journal.jsonl").read_text().splitlines()
+    evaluated = sum(len(json.loads(line)["errors"]) for line in second[1:])
+    assert evaluated < values["targets"][1]["evaluations"]
+
+
+def test_search_refuses_to_write_over_a_search(run, harness_json, refused):
+    harness_json("search", "--run", run, "--target-bitops", "30%")
+    before = files_under(run)
+    assert "give --resume to go on" in refused("search", "--run", run, "--target-bitops", "30%")
+    assert files_under(run) == before
+
+
+def test_search_resumed_from_a_torn_journal_finds_the_same_policy(run, harness_json):
+    first = harness_json("search", "--run", run, "--target-bitops", "30%")
+    journal = run / "search/greedy_30pct/journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole[: len(whole) // 2])  # As a kill in the middle of a line leaves it.
+    again = harness_json("search", "--run", run, "--target-bitops", "30%", "--resume")
+    assert again["policy"] == first["policy"]
+    assert again["evaluations"] == first["evaluations"]
+
+
+def test_search_with_a_limit_of_evaluations_keeps_the_budget(run, harness_json):
+    values = harness_json("search", "--run", run, "--target-bitops", "30%", "--evaluations", 30)
+    assert values["evaluations"] <= 31
+    assert values["bitops"] <= values["target_bitops"]
+
+
+def test_budget_below_the_smallest_names_it_and_what_pins_it(run, refused):
+    before = files_under(run)
+    message = refused("search", "--run", run, "--target-bitops", "1M")
+    assert "target 1M BitOPs is below" in message
+    assert "conv1 and fc, pinned at 8/8, hold" in message
+    assert files_under(run) == before
+
+
+def test_unknown_strategy_is_refused(run, refused):
+    message = refused("search", "--run", run, "--target-bitops", "30%", "--strategy", "luck")
+    assert message == "strategy luck is unknown; the only one is greedy"
+
+
+def test_journal_of_other_settings_is_refused(run, harness_json, refused):
+    harness_json("search", "--run", run, "--target-bitops", "30%")
+    config = run / "config.yaml"
+    config.write_text(config.read_text().replace("batch_size: 500", "batch_size: 50"))
+    message = refused("search", "--run", run, "--target-bitops", "30%", "--resume")
+    assert "was made with other weights, images or settings" in message
+
+
+def test_eval_reports_what_search_wrote(run, harness_json):
+    found = harness_json("search", "--run", run, "--target-bitops", "30%")
+    policy = run / "search/greedy_30pct/policy.json"
+    values = harness_json("eval", "--run", run, "--policy", policy)
+    assert values["accuracy"]["test"] == found["accuracy"]["test"]
+    assert values["bitops"] == found["bitops"]
+
+
+def test_eval_of_uniform_bits_prints_a_table(run, harness):
+    code, out, _ = harness("eval", "--run", run, "--policy", "4/4", "--split", "search")
+    assert code == 0
+    assert "search accuracy" in out
+    assert "4/4" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--policy", "7/7"), "7 weight bits were not trained"),
+        (("--policy", "nonsense"), "neither a file nor weight/activation bits"),
+        (("--policy", "gone.json"), "policy gone.json cannot be read"),
+        (("--policy", "4/4", "--split", "all"), "split all is unknown"),
+    ],
+)
+def test_eval_refuses(run, refused, arguments, message):
+    assert message in refused("eval", "--run", run, *arguments)
+
+
+def test_policy_of_another_network_is_refused(run, tmp_path, harness_json, refused):
+    harness_json("search", "--run", run, "--target-bitops", "30%")
+    policy = tmp_path / "other.json"
+    text = (run / "search/greedy_30pct/policy.json").read_text()
+    fingerprint = json.loads(text)["network"]
+    policy.write_text(text.replace(fingerprint, "0" * 16))
+    assert "use a policy that was searched for this network" in refused(
+        "eval", "--run", run, "--policy", policy
+    )
+
+
+def test_run_defaults_to_the_newest_finished_one(run, tmp_path, monkeypatch, harness_json, refused):
+    monkeypatch.chdir(tmp_path)
+    assert "no finished run lies under runs/" in refused("eval", "--policy", "4/4")
+    shutil.copytree(run, tmp_path / "runs" / "older")
+    shutil.copytree(run, tmp_path / "runs" / "unfinished")
+    (tmp_path / "runs" / "unfinished" / "summary.json").unlink()
+    assert harness_json("eval", "--policy", "4/4")["accuracy"]["test"] > 0

@@ -1,0 +1,178 @@
+"""`harness train`: what a run leaves, how it goes on, and what it refuses."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from journey_runs import QUICK, files_under, quick_config
+
+from harness.checkpoint import newest_checkpoint
+from harness.errors import RunError
+from harness.quant.supernet import Supernet
+from harness.spec.run_dir import RunDir
+from harness.training import trainer
+from harness.training.trainer import train
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def quick_sets():
+    return [part for override in QUICK for part in ("--set", override)]
+
+
+def test_run_folder_holds_what_the_design_names(trained_run):
+    names = {path.name for path in trained_run.path.iterdir()}
+    assert names >= {
+        "config.yaml", "environment.json", "network.json", "metrics.jsonl", "tensorboard",
+        "checkpoints", "summary.json",
+    }  # fmt: skip
+    assert list((trained_run.path / "tensorboard").glob("events*"))
+    accuracy = json.loads(trained_run.summary_path.read_text())["accuracy"]["search"]
+    assert set(accuracy) == {"max", "min", "2/2", "3/3", "4/4", "5/5", "6/6"}
+    assert accuracy["max"] > 0.5
+
+
+def test_metrics_name_every_loss(trained_run):
+    lines = [json.loads(line) for line in trained_run.metrics_path.read_text().splitlines()]
+    losses = next(line for line in lines if "max_pass_ce" in line)
+    assert set(losses) == {"step", "epoch", "max_pass_ce", "random_ce", "random_kl"}
+
+
+def test_same_seed_gives_the_same_weights(trained_run, tmp_path):
+    again = train(quick_config(), out=tmp_path / "again")
+    assert _weights(again) == _weights(trained_run)
+
+
+@pytest.mark.parametrize("stop_at", [3, 8])
+def test_resumed_run_equals_an_uninterrupted_one(trained_run, tmp_path, monkeypatch, stop_at):
+    def stop(self, flag):
+        flag.is_set = self.step == stop_at
+        return flag.is_set
+
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_any_rank", stop)
+        with pytest.raises(RunError, match=f"stopped by a signal at step {stop_at} of 16"):
+            train(quick_config(), out=out)
+    resumed = train(quick_config(), out=out)
+    assert _weights(resumed) == _weights(trained_run)
+
+
+def test_finished_run_is_left_as_it_is(trained_run):
+    before = files_under(trained_run.path)
+    train(quick_config(), out=trained_run.path)
+    assert files_under(trained_run.path) == before
+
+
+def test_zero_epochs_calibrate_and_finish(tmp_path):
+    run = train(quick_config("train.epochs=0"), out=tmp_path / "calibrated")
+    assert run.is_finished
+    assert newest_checkpoint(run).name == "step_00000000"
+
+
+def test_supernet_starts_from_a_float_run(tmp_path):
+    start = train(quick_config("train.mode=float"), out=tmp_path / "float")
+    assert "float" in json.loads(start.summary_path.read_text())["accuracy"]["search"]
+    run = train(
+        quick_config(f"model.weights={start.path}", "train.epochs=0", "eval.recalibrate_images=0"),
+        out=tmp_path / "supernet",
+    )
+    float_accuracy = json.loads(start.summary_path.read_text())["accuracy"]["search"]["float"]
+    six_bits = json.loads(run.summary_path.read_text())["accuracy"]["search"]["6/6"]
+    assert six_bits >= float_accuracy - 0.1
+
+
+def test_search_of_a_float_run_is_refused(tmp_path, refused):
+    start = train(quick_config("train.mode=float", "train.epochs=0"), out=tmp_path / "float")
+    message = refused("search", "--run", start.path, "--target-bitops", "30%")
+    assert "is a float run without bit-widths" in message
+
+
+def test_eight_bit_candidates_train(tmp_path):
+    overrides = ["quant.weight_candidates=[8,4]", "quant.act_candidates=[8,2]", "train.epochs=1"]
+    run = train(quick_config(*overrides), out=tmp_path / "eight")
+    first, second = run.load_network().layers[:2]
+    assert (first.weight_candidates, first.act_candidates) == ((8,), (8,))
+    assert (second.weight_candidates, second.act_candidates) == ((8, 4), (8, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--set", "train.epoch=1"), "unknown key train.epoch"),
+        (("--config", "gone.yaml"), "configuration gone.yaml cannot be read"),
+        (("--set", "model.name=resnet9000"), "model resnet9000 is neither built in nor in timm"),
+        (("--set", "model.name=vit_tiny_patch16_224", "--set", "data.image_size=224"),
+         "scaled_dot_product_attention"),
+        (("--set", "data.search_images=5000"), "5000"),
+        (("--set", "model.weights=gone.safetensors"), "weights gone.safetensors cannot be read"),
+        (("--resume", "gone"), "checkpoint gone is not a folder"),
+    ],
+)  # fmt: skip
+def test_train_refuses_and_writes_nothing(tmp_path, refused, arguments, message):
+    out = tmp_path / "run"
+    assert message in refused("train", "--out", out, *arguments)
+    assert not out.exists()
+
+
+def test_run_of_another_configuration_is_not_written_over(trained_run, refused):
+    before = files_under(trained_run.path)
+    message = refused("train", "--out", trained_run.path, "--set", "seed=7")
+    assert "holds a run of another configuration" in message
+    message = refused("train", "--out", trained_run.path, "--resume", "never")
+    assert "--resume is never" in message
+    assert files_under(trained_run.path) == before
+
+
+def test_truncated_checkpoint_is_named(tmp_path, refused):
+    out = tmp_path / "run"
+    run = train(quick_config("train.epochs=1"), out=out)
+    weights = newest_checkpoint(run) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    run.summary_path.unlink()
+    arguments = [*quick_sets(), "--set", "train.epochs=1"]
+    message = refused("train", "--out", out, *arguments)
+    assert f"{weights} has 100 bytes, its manifest says" in message
+
+
+def test_interrupt_saves_and_leaves_a_whole_checkpoint(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, REPOSITORY / "harness/train.py", "--out", out, *quick_sets(),
+               "--set", "train.epochs=400"]  # fmt: skip
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    run = RunDir(out)
+    deadline = time.monotonic() + 90
+    while newest_checkpoint(run) is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2, err
+    assert "run the same command again to go on" in err.replace("\n", " ")
+    assert not list(run.checkpoints.glob(".*"))
+    assert trainer.load_progress(newest_checkpoint(run)).step > 0
+
+
+def test_accelerate_launch_trains_from_any_working_directory(tmp_path):
+    command = ["accelerate", "launch", "--num_processes", "1", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no",
+               REPOSITORY / "harness/train.py", *quick_sets(), "--set", "train.epochs=1"]  # fmt: skip
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=110)
+    assert RunDir(tmp_path / "runs/resnet8_digits_seed0").is_finished
+
+
+def test_supernet_is_what_is_trained(trained_run, monkeypatch):
+    from harness.checkpoint import load_supernet
+
+    supernet = load_supernet(trained_run)
+    assert isinstance(supernet, Supernet)
+    assert len(supernet.network.layers) == 10
+
+
+def _weights(run):
+    return (newest_checkpoint(run) / "ema.safetensors").read_bytes()
