@@ -127,15 +127,23 @@ def layer_nodes(model: nn.Module, input_size: tuple[int, int, int]) -> list[Laye
 
 
 def functional_products(model: nn.Module) -> list[str]:
-    """Return the graph nodes that multiply tensors outside Conv2d and Linear modules."""
+    """Return each product of tensors outside Conv2d and Linear modules, and where it is."""
     graph = trace(model).graph
     names = {"conv1d", "conv2d", "conv3d", "linear", "matmul", "bmm", "einsum", "baddbmm",
              "conv_transpose2d", "scaled_dot_product_attention", "mm", "addmm"}  # fmt: skip
     return [
-        f"{node.name} ({_target_name(node)})"
+        f"{_target_name(node)} in {_module_around(node)}"
         for node in graph.nodes
         if node.op in ("call_function", "call_method") and _target_name(node) in names
     ]
+
+
+def _module_around(node: fx.Node) -> str:
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if not stack:
+        return "the network's own forward"
+    path, kind = stack[-1]
+    return f"{path} ({getattr(kind, '__name__', kind)})"
 
 
 def _untraceable(name: str, error: Exception) -> ConversionError:
