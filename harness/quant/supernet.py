@@ -178,6 +178,33 @@ def observe_magnitudes(supernet: Supernet, images: Tensor) -> Tensor:
             layer.observed_magnitude = None
 
 
+@torch.no_grad()
+def fit_steps(supernet: Supernet, images: Tensor) -> None:
+    """Move every step from its initial value to the least squared error on weights and images.
+
+    For networks that start from trained weights. Call it after the activation steps were set.
+
+    Args:
+        supernet: Behaves as its training flag says; only its steps change in evaluation mode.
+        images: Some training images, (N, C, H, W).
+    """
+    hooks = []
+    for layer in supernet.quantized_layers:
+        layer.weight_quantizer.fit_steps(layer.weight)
+        hooks.append(layer.register_forward_pre_hook(_fit_act_steps))
+    try:
+        observe_magnitudes(supernet, images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _fit_act_steps(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    assert isinstance(layer, QuantizedLayer)
+    if layer.act_quantizer is not None:
+        layer.act_quantizer.fit_steps(inputs[0])
+
+
 def _observed(layer: QuantizedLayer) -> Tensor:
     assert layer.observed_magnitude is not None, "a layer of the graph did not run"
     return layer.observed_magnitude

@@ -1,0 +1,269 @@
+"""Conversion by graph: what it keeps, what it pins, which signs it finds, what it refuses."""
+
+import copy
+
+import pytest
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from harness.errors import ConversionError, PolicyError
+from harness.models import create_model
+from harness.quant.layers import QuantizedLayer
+from harness.quant.supernet import Supernet, convert, describe_network
+from harness.quant.switchable_bn import SwitchableBatchNorm2d
+from harness.spec.config import ModelConfig, QuantConfig
+from harness.spec.policy import Policy
+from harness.training.policy_sampler import current_candidates, sample_policy
+
+CONFIG = QuantConfig(weight_candidates=(4, 3, 2), act_candidates=(4, 3, 2))
+MODELS = [
+    "resnet18", "mobilenetv2_100", "efficientnet_lite0", "resnet50", "regnetx_002",
+    "mobilenetv3_large_100", "efficientnet_b0", "convnext_tiny", "densenet121",
+    "mobilenetv4_conv_small",
+]  # fmt: skip
+
+
+def converted(model: nn.Module, *, size: int = 32, config: QuantConfig = CONFIG) -> Supernet:
+    network = describe_network(
+        model, name="model", input_size=(3, size, size), num_classes=10, config=config
+    )
+    return convert(model, network)
+
+
+def small_supernet() -> Supernet:
+    torch.manual_seed(0)
+    model = create_model(ModelConfig(name="resnet8"), num_classes=10, in_channels=3)
+    return converted(model, size=16)
+
+
+def random_policy(supernet: Supernet, *, seed: int = 0) -> Policy:
+    candidates = current_candidates(supernet.network)
+    return sample_policy(candidates, seed=seed, step=0, pass_index=0)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_random_policy_trains_every_parameter(name: str) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=10)
+    float_state = {key: value.clone() for key, value in model.state_dict().items()}
+    supernet = converted(model).train()
+    _check_names_and_weights_kept(supernet, float_state)
+    supernet.set_policy(random_policy(supernet))
+    logits = supernet(torch.randn(2, 3, 32, 32))
+    assert logits.shape == (2, 10)
+    F.cross_entropy(logits, torch.tensor([1, 2])).backward()
+    without = [
+        key
+        for key, parameter in supernet.named_parameters()
+        if parameter.grad is None or not parameter.grad.isfinite().all()
+    ]
+    assert without == []
+
+
+def _check_names_and_weights_kept(supernet: Supernet, float_state: dict[str, Tensor]) -> None:
+    state = supernet.model.state_dict()
+    for key, value in float_state.items():
+        if key.endswith("num_batches_tracked"):  # A switchable BN keeps no count.
+            continue
+        copies = state[key] if state[key].ndim > value.ndim else state[key][None]
+        assert all(torch.equal(one, value) for one in copies), key
+
+
+def test_first_and_last_layer_are_pinned_and_the_image_is_not_quantized() -> None:
+    supernet = small_supernet()
+    layers, specs = supernet.quantized_layers, supernet.network.layers
+    assert layers[0].act_quantizer is None
+    assert all(layer.act_quantizer is not None for layer in layers[1:])
+    for spec in (specs[0], specs[-1]):
+        assert spec.is_pinned
+        assert (spec.weight_candidates, spec.act_candidates) == ((8,), (8,))
+    for policy in (supernet.largest_policy, supernet.smallest_policy):
+        assert policy.bits[0] == policy.bits[-1] == (8, 8)
+
+
+def test_depthwise_layers_stop_at_three_bits() -> None:
+    supernet = converted(timm.create_model("mobilenetv2_100", num_classes=10))
+    for spec, (weight, act) in zip(supernet.network.layers, supernet.smallest_policy, strict=True):
+        assert (weight, act) == (
+            (8, 8) if spec.is_pinned else (3, 3) if spec.is_depthwise else (2, 2)
+        )
+
+
+def signed_inputs(supernet: Supernet) -> list[str]:
+    return [
+        spec.name
+        for spec, layer in zip(supernet.network.layers, supernet.quantized_layers, strict=True)
+        if layer.act_quantizer is not None and layer.act_quantizer.signed
+    ]
+
+
+def test_mobilenetv2_inputs_are_signed_behind_linear_bottlenecks_only() -> None:
+    supernet = converted(timm.create_model("mobilenetv2_100", num_classes=10))
+    # Every inverted residual expands (conv_pw) from a linear bottleneck, blocks.0.0 has no
+    # expansion, and conv_head reads the last bottleneck.
+    blocks = [(stage, block) for stage, n in enumerate((1, 2, 3, 4, 3, 3, 1)) for block in range(n)]
+    expected = [f"blocks.{stage}.{block}.conv_pw" for stage, block in blocks if stage > 0]
+    assert signed_inputs(supernet) == [*expected, "conv_head"]
+
+
+def test_resnet18_inputs_are_all_unsigned() -> None:
+    assert signed_inputs(converted(timm.create_model("resnet18", num_classes=10))) == []
+
+
+def test_signs_hold_on_a_real_forward_pass() -> None:
+    torch.manual_seed(0)
+    supernet = converted(timm.create_model("mobilenetv3_large_100", num_classes=10)).eval()
+    unsigned = [
+        layer
+        for layer in supernet.quantized_layers
+        if layer.act_quantizer is not None and not layer.act_quantizer.signed
+    ]
+    lowest: list[float] = []
+    for layer in unsigned:
+        layer.register_forward_pre_hook(lambda _, inputs: lowest.append(inputs[0].min().item()))
+    with torch.no_grad():
+        supernet(torch.randn(2, 3, 32, 32))
+    assert len(lowest) == len(unsigned) > 0
+    assert min(lowest) >= 0
+
+
+def test_the_activation_of_batch_norm_act_is_kept() -> None:
+    model = timm.create_model("mobilenetv2_100", num_classes=10)
+    acts = [type(model.bn1.act), type(model.blocks[1][0].bn3.act)]
+    supernet = converted(model)
+    norms = [supernet.model.bn1, supernet.model.blocks[1][0].bn3]
+    assert all(isinstance(norm, SwitchableBatchNorm2d) for norm in norms)
+    assert [type(norm.act) for norm in norms] == acts == [nn.ReLU6, nn.Identity]
+
+
+def test_a_converted_network_in_float_equals_the_float_network() -> None:
+    model = timm.create_model("mobilenetv3_large_100", num_classes=10).eval()
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        expected = model(images)
+        supernet = converted(copy.deepcopy(model)).eval()
+        for layer in supernet.quantized_layers:
+            layer.is_observing = True  # Runs in float.
+        torch.testing.assert_close(supernet(images), expected)
+
+
+def test_set_policy_reaches_layers_and_norms() -> None:
+    supernet = small_supernet()
+    policy = random_policy(supernet, seed=3)
+    supernet.set_policy(policy)
+    norms = {m.layer_name: m for m in supernet.modules() if isinstance(m, SwitchableBatchNorm2d)}
+    assert len(norms) == len(policy) - 1  # Every convolution; the Linear has none.
+    for spec, layer, pair in zip(
+        supernet.network.layers, supernet.quantized_layers, policy, strict=True
+    ):
+        assert layer.weight_quantizer.bits == pair[0]
+        assert layer.act_quantizer is None or layer.act_quantizer.bits == pair[1]
+        if spec.name in norms:
+            norm = norms[spec.name]
+            assert norm.selected_statistics[0].data_ptr() == (
+                norm.running_mean[norm.pairs.index(pair)].data_ptr()
+            )
+
+
+def test_set_policy_refuses_bits_that_are_no_candidates() -> None:
+    supernet = small_supernet()
+    pairs = list(supernet.largest_policy)
+    pairs[1] = (7, 4)
+    with pytest.raises(PolicyError, match=r"has 7 weight bits in the policy, its candidates are 4"):
+        supernet.set_policy(Policy(pairs))
+
+
+def test_a_deepcopy_is_independent_in_policy_and_weights() -> None:
+    supernet = small_supernet().eval()
+    images = torch.randn(2, 3, 16, 16)
+    twin = copy.deepcopy(supernet)
+    before = supernet(images).detach()
+    torch.testing.assert_close(twin(images).detach(), before, rtol=0, atol=0)
+    twin.set_policy(twin.smallest_policy)
+    assert supernet.policy == supernet.largest_policy
+    assert torch.equal(supernet(images).detach(), before)
+    assert not torch.equal(twin(images).detach(), before)  # The twin's policy reaches the twin.
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+    assert torch.equal(supernet(images).detach(), before)
+    assert all(isinstance(layer, QuantizedLayer) for layer in twin.quantized_layers)
+    assert not {id(la) for la in twin.quantized_layers} & {
+        id(la) for la in supernet.quantized_layers
+    }
+
+
+class Branching(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) if x.sum() > 0 else x
+
+
+class Shared(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.twice, self.head = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.twice(self.twice(self.stem(x))))
+
+
+class Functional(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.kernel = nn.Parameter(torch.ones(3, 3, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(self.conv(x), self.kernel)
+
+
+REFUSED = [
+    (Branching, r"^forward of Branching cannot be followed by torch.fx: .*control flow; replace"),
+    (
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Branching()),
+        r"^1 \(Branching\) cannot be followed by torch.fx: .*control flow; replace",
+    ),
+    (Shared, r"^twice runs 2 times in one pass, a quantized layer has one set .*shared layers$"),
+    (
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 2)),
+        r"^1 is a ConvTranspose2d, only Conv2d and Linear have a quantized form; choose",
+    ),
+    (
+        Functional,
+        r"^conv2d in the network's own forward multiplies tensors outside .*; choose a conv",
+    ),
+    (
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Functional()),
+        r"^conv2d in 1 \(Functional\) multiplies tensors outside a Conv2d or Linear module",
+    ),
+    (
+        lambda: timm.create_model("tf_efficientnet_b0", num_classes=10),
+        r"^conv_stem is a Conv2dSame, which computes otherwise than Conv2d and has no quantized",
+    ),
+    (
+        lambda: timm.create_model("nf_resnet50", num_classes=10),
+        r"^stem.conv is a ScaledStdConv2d, which computes otherwise than Conv2d",
+    ),
+]
+
+
+@pytest.mark.parametrize(("create", "message"), REFUSED)
+def test_what_has_no_quantized_form_is_named(create, message: str) -> None:
+    with torch.device("meta"), pytest.raises(ConversionError, match=message):
+        converted(create())
+
+
+def test_a_transformer_is_refused_by_the_module_that_attends() -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(
+            ConversionError, match=r"in blocks\.0\.attn \(Attention\) multiplies tensors outside"
+        ),
+    ):
+        converted(timm.create_model("vit_tiny_patch16_224", num_classes=10), size=224)
