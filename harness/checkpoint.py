@@ -111,7 +111,13 @@ def load_progress(checkpoint: Path) -> TrainingProgress:
     """
     _read_checked(checkpoint, STATE_FILE)
     values = read_json(checkpoint / STATE_FILE, what="checkpoint state", error=CheckpointError)
-    return TrainingProgress(**{key: values[key] for key in TrainingProgress.__slots__})
+    try:
+        return TrainingProgress(**{key: values[key] for key in TrainingProgress.__slots__})
+    except KeyError as problem:
+        raise CheckpointError(
+            f"checkpoint file {checkpoint / STATE_FILE} lacks {problem}; "
+            f"remove {checkpoint} to go on from an older one"
+        ) from None
 
 
 def load_training_state(checkpoint: Path, *, model: nn.Module, ema: nn.Module) -> dict[str, Any]:
@@ -123,9 +129,15 @@ def load_training_state(checkpoint: Path, *, model: nn.Module, ema: nn.Module) -
     _load_weights(checkpoint, MODEL_FILE, model)
     _load_weights(checkpoint, EMA_FILE, ema)
     content = _read_checked(checkpoint, OPTIMIZERS_FILE)
-    optimizers: dict[str, Any] = torch.load(
-        io.BytesIO(content), map_location="cpu", weights_only=True
-    )
+    try:
+        optimizers: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
+    except Exception as error:  # A malformed stream leads the unpickler to any class.
+        raise CheckpointError(
+            f"checkpoint file {checkpoint / OPTIMIZERS_FILE} holds no optimizer state "
+            f"({type(error).__name__}); remove {checkpoint} to go on from an older one"
+        ) from None
     return optimizers
 
 
@@ -195,7 +207,13 @@ def _load_weights(checkpoint: Path, name: str, module: nn.Module) -> None:
 def _read_checked(checkpoint: Path, name: str) -> bytes:
     """Return a file of the checkpoint after comparing it with the manifest."""
     manifest = read_json(checkpoint / MANIFEST_FILE, what="checkpoint", error=CheckpointError)
-    expected = manifest["files"][name]
+    files = manifest.get("files")
+    expected = files.get(name) if isinstance(files, dict) else None
+    if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():
+        raise CheckpointError(
+            f"checkpoint file {checkpoint / MANIFEST_FILE} does not list {name}; "
+            f"remove {checkpoint} to go on from an older one"
+        )
     path = checkpoint / name
     try:
         content = path.read_bytes()

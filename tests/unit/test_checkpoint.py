@@ -1,0 +1,208 @@
+"""Checkpoints: bit-equal round trips, damage recognised, nothing executed."""
+
+import hashlib
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from harness.checkpoint import (
+    TrainingProgress,
+    checkpoint_path,
+    load_float_weights,
+    load_progress,
+    load_supernet,
+    load_training_state,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from harness.errors import CheckpointError, ModelError
+from harness.spec.config import Config
+from harness.spec.run_dir import RunDir
+
+
+def build() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    ema = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.randn(2, 3, 5, 5)).sum().backward()
+    optimizer.step()
+    return model, ema, optimizer
+
+
+def save(run: RunDir, step: int = 7, keep: int = 2) -> tuple[Path, tuple]:
+    model, ema, optimizer = parts = build()
+    progress = TrainingProgress(step=step, steps_per_epoch=3, config_fingerprint="abc")
+    optimizers = {"weights": optimizer.state_dict()}
+    path = save_checkpoint(run, progress, model=model, ema=ema, optimizers=optimizers, keep=keep)
+    return path, parts
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    torch.manual_seed(0)
+    return RunDir(tmp_path / "run")
+
+
+def load(path: Path) -> dict:
+    model, ema, _ = build()
+    return load_training_state(path, model=model, ema=ema)
+
+
+def same(left: object, right: object) -> bool:
+    if isinstance(left, torch.Tensor):
+        return torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    return left == right
+
+
+def test_round_trip_is_bit_equal(run: RunDir) -> None:
+    path, (model, ema, optimizer) = save(run)
+    new_model, new_ema, _ = build()
+    optimizers = load_training_state(path, model=new_model, ema=new_ema)
+    assert same(dict(model.state_dict()), dict(new_model.state_dict()))
+    assert same(dict(ema.state_dict()), dict(new_ema.state_dict()))
+    assert same(optimizers, {"weights": optimizer.state_dict()})
+    progress = load_progress(path)
+    assert (progress.step, progress.epoch, progress.config_fingerprint) == (7, 2, "abc")
+    assert path == checkpoint_path(run, 7) == newest_checkpoint(run)
+
+
+def test_only_the_newest_are_kept(run: RunDir) -> None:
+    for step in (1, 2, 3):
+        save(run, step)
+    assert sorted(p.name for p in run.checkpoints.iterdir()) == ["step_00000002", "step_00000003"]
+
+
+def test_a_half_written_checkpoint_is_not_seen(run: RunDir) -> None:
+    (run.checkpoints / ".step_00000009.partial").mkdir(parents=True)
+    assert newest_checkpoint(run) is None
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "optimizers.pt"])
+def test_a_truncated_file_is_named(run: RunDir, name: str) -> None:
+    path, _ = save(run)
+    content = (path / name).read_bytes()
+    (path / name).write_bytes(content[:-5])
+    with pytest.raises(
+        CheckpointError,
+        match=rf"{name} has {len(content) - 5} bytes, its manifest says {len(content)}; remove",
+    ):
+        load(path)
+
+
+def test_an_altered_byte_is_found(run: RunDir) -> None:
+    path, _ = save(run)
+    content = bytearray((path / "ema.safetensors").read_bytes())
+    content[-1] ^= 1
+    (path / "ema.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"ema.safetensors was altered, its SHA-256 is not"):
+        load(path)
+
+
+def test_a_missing_file_is_named(run: RunDir) -> None:
+    path, _ = save(run)
+    (path / "state.json").unlink()
+    with pytest.raises(CheckpointError, match=r"state.json has 0 bytes, its manifest says"):
+        load_progress(path)
+
+
+def test_a_missing_manifest_is_named(run: RunDir) -> None:
+    path, _ = save(run)
+    (path / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"manifest.json cannot be read: no such file"):
+        load(path)
+
+
+@pytest.mark.parametrize("files", [None, {}, {"model.safetensors": 3}])
+def test_a_manifest_without_its_entries_is_refused(run: RunDir, files: object) -> None:
+    path, _ = save(run)
+    (path / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
+    with pytest.raises(CheckpointError, match=r"manifest.json does not list model.safetensors"):
+        load(path)
+
+
+def replace_with_matching_manifest(path: Path, name: str, content: bytes) -> None:
+    (path / name).write_bytes(content)
+    manifest = json.loads((path / "manifest.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"][name] = {"bytes": len(content), "sha256": digest}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+
+
+class Bomb:
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.target),)
+
+
+def test_a_pickle_bomb_is_refused_and_not_run(run: RunDir, tmp_path: Path) -> None:
+    path, _ = save(run)
+    bomb = tmp_path / "bomb.pt"
+    torch.save({"weights": Bomb(tmp_path / "hit")}, bomb)
+    for content in (
+        bomb.read_bytes(),
+        pickle.dumps(Bomb(tmp_path / "hit"), protocol=2),
+        b"nothing",
+        b"",
+    ):
+        replace_with_matching_manifest(path, "optimizers.pt", content)
+        with pytest.raises(
+            CheckpointError, match=r"optimizers.pt holds no optimizer state .*remove"
+        ):
+            load(path)
+    assert not (tmp_path / "hit").exists()
+
+
+def test_a_state_without_its_keys_is_refused(run: RunDir) -> None:
+    path, _ = save(run)
+    replace_with_matching_manifest(path, "state.json", b'{"format": 1, "step": 3}')
+    with pytest.raises(CheckpointError, match=r"state.json lacks 'steps_per_epoch'; remove"):
+        load_progress(path)
+
+
+def test_weights_of_another_network_are_refused(run: RunDir) -> None:
+    path, _ = save(run)
+    with pytest.raises(CheckpointError, match=r"does not fit the network: .*; train again or use"):
+        load_training_state(path, model=nn.Linear(2, 2), ema=nn.Linear(2, 2))
+
+
+def test_a_run_without_checkpoint_is_refused(run: RunDir) -> None:
+    run.save_config(Config())
+    with pytest.raises(CheckpointError, match=r"run .*run has no checkpoint; train it first"):
+        load_float_weights(nn.Linear(2, 2), run.path)
+    with pytest.raises(Exception, match=r"network.json cannot be read: no such file"):
+        load_supernet(run)
+
+
+def test_float_weights_load_from_run_and_from_file(run: RunDir, tmp_path: Path) -> None:
+    _, (model, ema, _) = save(run)
+    loaded = build()[0]
+    load_float_weights(loaded, run.path)
+    assert same(dict(loaded.state_dict()), dict(ema.state_dict()))
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    load_float_weights(loaded, tmp_path / "w.safetensors")
+    assert same(dict(loaded.state_dict()), dict(model.state_dict()))
+
+
+def test_unusable_float_weights_are_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"w.safetensors cannot be read: no such file.*; check mod"
+    ):
+        load_float_weights(nn.Linear(2, 2), tmp_path / "w.safetensors")
+    (tmp_path / "x.safetensors").write_bytes(b"broken")
+    with pytest.raises(ModelError, match=r"x.safetensors do not fit the model: .*; check model.w"):
+        load_float_weights(nn.Linear(2, 2), tmp_path / "x.safetensors")
+    save_file({"weight": torch.zeros(3, 3)}, tmp_path / "y.safetensors")
+    with pytest.raises(ModelError, match=r"y.safetensors do not fit the model: .*; check model.w"):
+        load_float_weights(nn.Linear(2, 2), tmp_path / "y.safetensors")
