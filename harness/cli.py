@@ -10,7 +10,7 @@ from rich.console import Console
 
 import harness
 from harness import tables
-from harness.errors import ConfigError, HarnessError
+from harness.errors import ConfigError, HarnessError, Stopped
 
 if TYPE_CHECKING:
     from harness.search.driver import SearchOutcome
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=None if arguments is None else list(arguments))
     except HarnessError as error:
         Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
-        sys.exit(USER_ERROR)
+        sys.exit(INTERRUPTED if isinstance(error, Stopped) else USER_ERROR)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
 

@@ -38,3 +38,7 @@ class RunError(HarnessError):
 
 class CheckpointError(RunError):
     """A checkpoint that is incomplete, damaged or of another run."""
+
+
+class Stopped(HarnessError):
+    """A run that a signal stopped, after it was saved."""

@@ -9,7 +9,13 @@ from torch import nn
 from harness.checkpoint import load_float_weights
 from harness.data import Splits, eval_batches
 from harness.models import create_model
-from harness.quant.supernet import Supernet, convert, describe_network, observe_magnitudes
+from harness.quant.supernet import (
+    Supernet,
+    convert,
+    describe_network,
+    fit_steps,
+    observe_magnitudes,
+)
 from harness.quant.switchable_bn import copy_statistics, restore_statistics
 from harness.runtime import seed_everything
 from harness.spec.config import Config
@@ -49,6 +55,8 @@ def calibrate_steps(
 
     Mean |x| is taken in the float network, over ranks alike. A network that starts from trained
     weights runs on its own BN statistics, a fresh one on those of the batch, as in its first step.
+    Where no training follows, or weights come from outside, steps are then fitted: LSQ's start
+    clips rare large weights, which only training can make up for.
     """
     batches = eval_batches(
         splits.train,
@@ -65,4 +73,8 @@ def calibrate_steps(
     with torch.no_grad():
         for layer, magnitude in zip(supernet.quantized_layers, magnitudes, strict=True):
             layer.set_act_steps(magnitude)
+    weights = config.model.weights
+    if config.model.pretrained or config.train.epochs == 0 or (weights and weights.is_file()):
+        supernet.eval()
+        fit_steps(supernet, images.to(accelerator.device))
     logger.info("step sizes set from %d training images", len(images))

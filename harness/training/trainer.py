@@ -20,7 +20,7 @@ from harness.checkpoint import (
     save_checkpoint,
 )
 from harness.data import Splits, load_splits, train_batches
-from harness.errors import CheckpointError, RunError
+from harness.errors import CheckpointError, RunError, Stopped
 from harness.quant.supernet import Supernet
 from harness.runtime import StopFlag, create_accelerator, environment, seed_step, setup_logging
 from harness.spec.config import Config
@@ -132,7 +132,7 @@ class Trainer:
         if stop.is_set and self.step < total_steps:
             self._save()
             self.accelerator.end_training()
-            raise RunError(
+            raise Stopped(
                 f"stopped by a signal at step {self.step} of {total_steps}, saved in "
                 f"{self.run.path}; run the same command again to go on"
             )

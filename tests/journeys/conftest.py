@@ -11,6 +11,7 @@ from harness.cli import main
 from harness.spec.run_dir import RunDir
 from harness.training.trainer import train
 
+
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return train(quick_config(), out=tmp_path_factory.mktemp("runs") / "digits")

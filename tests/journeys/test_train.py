@@ -12,7 +12,7 @@ import pytest
 from journey_runs import QUICK, files_under, quick_config
 
 from harness.checkpoint import newest_checkpoint
-from harness.errors import RunError
+from harness.errors import Stopped
 from harness.quant.supernet import Supernet
 from harness.spec.run_dir import RunDir
 from harness.training import trainer
@@ -57,7 +57,7 @@ def test_resumed_run_equals_an_uninterrupted_one(trained_run, tmp_path, monkeypa
     out = tmp_path / "stopped"
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Trainer, "_any_rank", stop)
-        with pytest.raises(RunError, match=f"stopped by a signal at step {stop_at} of 16"):
+        with pytest.raises(Stopped, match=f"stopped by a signal at step {stop_at} of 16"):
             train(quick_config(), out=out)
     resumed = train(quick_config(), out=out)
     assert _weights(resumed) == _weights(trained_run)
@@ -151,16 +151,17 @@ def test_interrupt_saves_and_leaves_a_whole_checkpoint(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 2, err
+    assert process.returncode == 130, err
     assert "run the same command again to go on" in err.replace("\n", " ")
     assert not list(run.checkpoints.glob(".*"))
     assert trainer.load_progress(newest_checkpoint(run)).step > 0
 
 
 def test_accelerate_launch_trains_from_any_working_directory(tmp_path):
+    script = REPOSITORY / "harness/train.py"
     command = ["accelerate", "launch", "--num_processes", "1", "--num_machines", "1",
                "--mixed_precision", "no", "--dynamo_backend", "no",
-               REPOSITORY / "harness/train.py", *quick_sets(), "--set", "train.epochs=1"]  # fmt: skip
+               script, *quick_sets(), "--set", "train.epochs=1"]  # fmt: skip
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=110)
     assert RunDir(tmp_path / "runs/resnet8_digits_seed0").is_finished

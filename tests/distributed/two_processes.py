@@ -1,0 +1,49 @@
+"""Run by torchrun in two processes: train, count errors, and print what each rank saw."""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from harness.accuracy import count_policy_errors
+from harness.data import eval_batches
+from harness.spec.config import load_config
+from harness.spec.run_dir import RunDir
+from harness.training.trainer import Trainer, create_accelerator
+
+torch.set_num_threads(1)
+OVERRIDES = (
+    "data.train_images=320", "data.search_images=100", "data.test_images=100", "train.epochs=2",
+    "train.batch_size=40", "train.num_random_passes=2", "train.warmup_epochs=0",
+    "train.validate_every_epochs=1", "eval.recalibrate_images=60", "eval.batch_size=30",
+)  # fmt: skip
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    run = RunDir(folder / "run")
+    accelerator = create_accelerator(run.path)
+    trainer = Trainer(load_config(None, overrides=OVERRIDES), run, accelerator)
+    trainer.prepare(None)
+    policies = []
+    select = trainer.model.set_policy
+    trainer.model.set_policy = lambda policy: (policies.append(policy.bits), select(policy))
+    trainer.fit()
+    trainer.model.set_policy = select
+    weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
+    batches = eval_batches(trainer.splits.search, batch_size=30)
+    chosen = [trainer.model.largest_policy, trainer.model.smallest_policy]
+    report = {
+        "steps": trainer.step,
+        "weights": hashlib.sha256(weights.numpy().tobytes()).hexdigest(),
+        "policies": policies,
+        "errors": count_policy_errors(trainer.ema.module, chosen, batches),
+    }
+    path = folder / f"rank{accelerator.process_index}.json"
+    path.write_text(json.dumps(report), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
