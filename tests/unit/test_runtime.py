@@ -1,0 +1,43 @@
+"""Seeds and stop signals."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from harness.runtime import StopFlag, environment, seed_step
+
+
+def test_a_step_is_seeded_by_seed_step_and_rank() -> None:
+    def draw(seed: int, step: int, rank: int) -> float:
+        seed_step(seed, step, rank=rank)
+        return torch.rand(()).item()
+
+    keys = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    assert len({draw(*key) for key in keys}) == 4
+    assert draw(0, 1, 0) == draw(0, 1, 0)
+
+
+def test_a_stop_signal_sets_the_flag_and_handlers_return() -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    with StopFlag() as stop:
+        assert not stop.is_set
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert stop.is_set
+        os.kill(os.getpid(), signal.SIGTERM)  # A second one that is no Ctrl-C changes nothing.
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_second_ctrl_c_aborts() -> None:
+    with StopFlag() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.is_set
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_environment_names_versions() -> None:
+    facts = environment()
+    assert facts["packages"]["torch"] is not None
+    assert facts["threads"] >= 1
