@@ -6,6 +6,7 @@ those of the small embedded job, and `configs/train/imagenet_resnet18.yaml` hold
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -183,6 +184,17 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads 1e-5 as a number, as YAML 1.2 does; YAML 1.1 takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML configuration and apply `a.b=c` overrides; no path means the defaults.
 
@@ -194,14 +206,15 @@ def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
         _apply_override(values, override)
     source = "the configuration" if path is None else str(path)
     try:
-        return Config.model_validate(values)
+        # Strict JSON mode: lists become tuples and text paths, but "12" no number and true no 1.
+        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as error:
         raise ConfigError(_first_problem(source, error)) from None
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except OSError as error:
         why = (error.strerror or "unreadable").lower()
         raise ConfigError(f"configuration {path} cannot be read: {why}; check --config") from None
@@ -229,18 +242,9 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override}: {section} is a value, not a section")
     try:
-        target[key] = yaml.safe_load(text)
+        target[key] = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value; quote it") from None
-    if isinstance(target[key], str):  # YAML 1.1 reads 1e-5 as text.
-        target[key] = _number_or_text(target[key])
-
-
-def _number_or_text(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def _first_problem(source: str, error: ValidationError) -> str:

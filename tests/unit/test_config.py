@@ -118,7 +118,7 @@ def test_empty_file_means_the_defaults(tmp_path):
         ("train.epochs=1.5", "train.epochs = 1.5: input should be a valid integer"),
         ("train.epochs=-1", "train.epochs = -1: input should be greater than or equal to 0"),
         ("train.mode=both", "train.mode = 'both': input should be 'supernet' or 'float'"),
-        ("train=3", "train = 3: input should be a valid dictionary"),
+        ("train=3", "train = 3: input should be an object"),
         ("quant.act_candidates=[9]", "act_candidates = .9.: candidate 9 is outside 2 to 8 bits"),
         ("quant.act_candidates=[4,4]", "act_candidates = .4, 4.: .4, 4. repeats a candidate"),
         (
@@ -169,3 +169,15 @@ def test_bad_file_is_refused_by_its_name(tmp_path, content, message):
 def test_config_cannot_be_changed_after_loading():
     with pytest.raises(ValueError, match="frozen"):
         Config().seed = 3
+
+
+@pytest.mark.parametrize("override", ["seed=true", "train.epochs='12'", "model.name=7"])
+def test_values_of_another_type_are_refused(override):
+    with pytest.raises(ConfigError, match="input should be a valid"):
+        load_config(None, overrides=[override])
+
+
+def test_numbers_in_exponent_form_are_numbers_in_files_too(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("train:\n  step_learning_rate: 1e-5\n", encoding="utf-8")
+    assert load_config(path).train.step_learning_rate == 1e-5
