@@ -26,6 +26,9 @@ app = typer.Typer(
 USER_ERROR = 2
 INTERRUPTED = 130
 
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value; repeatable.")
+]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")
 ]
@@ -101,9 +104,7 @@ def bitops(
 @app.command()
 def train(
     config: Annotated[Path | None, typer.Option(help="YAML; by default the digits job.")] = None,
-    overrides: Annotated[
-        list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value.")
-    ] = None,
+    overrides: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     resume: Annotated[str, typer.Option(help="auto, never, or a checkpoint folder.")] = "auto",
 ) -> None:
@@ -171,14 +172,17 @@ def evaluate(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Run folder.")] = Path("runs/demo"),
+    overrides: SetOption = None,
     json: JsonOption = False,
 ) -> None:
     """Train, search and compare on the embedded digits, in a minute or two."""
+    from harness.spec.config import load_config
+
+    config = load_config(None, overrides=overrides or [])
     from harness.main_job import run_main_job
-    from harness.spec.config import Config
 
     _setup_logging()
-    run, outcomes = run_main_job(Config(), out=out)
+    run, outcomes = run_main_job(config, out=out)
     _show_outcomes(run, outcomes, json=json)
 
 

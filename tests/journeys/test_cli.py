@@ -67,13 +67,10 @@ def test_mistakes_get_one_line(refused, arguments, message):
     assert message in refused(*arguments)
 
 
-def test_demo_goes_through_and_beats_chance(tmp_path, monkeypatch, harness_json):
-    from harness.spec import config
-
-    small = config.TrainConfig(epochs=1, num_random_passes=1, warmup_epochs=0)
-    quick = config.Config(train=small, eval=config.EvalConfig(recalibrate_images=200))
-    monkeypatch.setattr(config, "Config", lambda: quick)
-    values = harness_json("demo", "--out", tmp_path / "demo")
+def test_demo_trains_searches_and_compares(tmp_path, harness_json):
+    quick = ("train.epochs=2", "train.num_random_passes=1", "eval.recalibrate_images=200")
+    sets = [part for override in quick for part in ("--set", override)]
+    values = harness_json("demo", "--out", tmp_path / "demo", *sets)
     assert len(values["targets"]) == 2
     for target in values["targets"]:
         assert target["bitops"] <= target["target_bitops"]

@@ -34,7 +34,7 @@ def test_run_folder_holds_what_the_design_names(trained_run):
     assert list((trained_run.path / "tensorboard").glob("events*"))
     accuracy = json.loads(trained_run.summary_path.read_text())["accuracy"]["search"]
     assert set(accuracy) == {"max", "min", "2/2", "3/3", "4/4", "5/5", "6/6"}
-    assert accuracy["max"] > 0.5
+    assert accuracy["max"] > 0.3  # Chance is 0.1.
 
 
 def test_metrics_name_every_loss(trained_run):
