@@ -1,7 +1,8 @@
 """The command line; heavy imports live inside the commands, so that `--help` is instant."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +115,8 @@ def train(
     resolved = load_config(config, overrides=overrides or [])
     from harness.training.trainer import train as train_run
 
-    train_run(resolved, out=out, resume=resume)
+    with _libraries_on_stderr():
+        train_run(resolved, out=out, resume=resume)
 
 
 @app.command()
@@ -142,7 +144,8 @@ def search(
     options = driver.SearchOptions(
         strategy=strategy, evaluations=evaluations, seed=seed, resume=resume
     )
-    outcomes = driver.search(folder, target_bitops, out=out, options=options)
+    with _libraries_on_stderr():
+        outcomes = driver.search(folder, target_bitops, out=out, options=options)
     _show_outcomes(folder, outcomes, json=json)
 
 
@@ -161,8 +164,9 @@ def evaluate(
     from harness.spec.policy import resolve_policy
 
     chosen = resolve_policy(policy, folder.load_network())
-    trained = load_run(folder)
-    (accuracy,) = trained.accuracy([chosen], split=split)
+    with _libraries_on_stderr():
+        trained = load_run(folder)
+        (accuracy,) = trained.accuracy([chosen], split=split)
     values = tables.evaluation_json(
         trained.supernet.network, chosen, accuracy=accuracy, split=split
     )
@@ -182,8 +186,16 @@ def demo(
     from harness.main_job import run_main_job
 
     _setup_logging()
-    run, outcomes = run_main_job(config, out=out)
+    with _libraries_on_stderr():
+        run, outcomes = run_main_job(config, out=out)
     _show_outcomes(run, outcomes, json=json)
+
+
+@contextmanager
+def _libraries_on_stderr() -> Iterator[None]:
+    """Keep stdout for results: DeepSpeed, for one, logs to it."""
+    with redirect_stdout(sys.stderr):
+        yield
 
 
 def _run_or_newest(run: Path | None) -> "RunDir":

@@ -1,6 +1,7 @@
 """The process a run lives in: Accelerator, seeds, logging, stop signals, machine facts."""
 
 import logging
+import os
 import platform
 import random
 import signal
@@ -29,12 +30,16 @@ def create_accelerator(project: Path | None = None) -> Accelerator:
     Args:
         project: Run folder that receives `tensorboard/`; None tracks nothing.
     """
-    return Accelerator(
+    accelerator = Accelerator(
         log_with=None if project is None else "tensorboard",
         project_dir=None if project is None else str(project),
         # Every rank's BN statistics come from rank 0 when they are read, not before every pass.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    if accelerator.device.type == "cpu":
+        # Left to itself DeepSpeed, which Accelerate imports, warns that it found no GPU.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    return accelerator
 
 
 def setup_logging(*, is_main_process: bool = True) -> None:
