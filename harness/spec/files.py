@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError
+from harness.errors import HarnessError, RunError
 
 FORMAT_VERSION = 1
 """Version that every JSON file of a run folder carries under `format`."""
@@ -39,12 +39,12 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps({"format": FORMAT_VERSION, **values}, indent=2) + "\n")
 
 
-def read_json(path: Path, *, what: str, error: type[RunError] = RunError) -> dict[str, Any]:
+def read_json(path: Path, *, what: str, error: type[HarnessError] = RunError) -> dict[str, Any]:
     """Read a JSON object written by `write_json`.
 
     Args:
         path: File to read.
-        what: What the file is, for the message: "network", "checkpoint state" ...
+        what: What the file is, for the message: "network", "policy" ...
         error: Class raised on any problem.
 
     Raises:
@@ -54,13 +54,13 @@ def read_json(path: Path, *, what: str, error: type[RunError] = RunError) -> dic
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
         reason = (problem.strerror or "unreadable").lower()
-        raise error(f"{what} file {path} cannot be read: {reason}; check the path") from None
+        raise error(f"{what} {path} cannot be read: {reason}; check the path") from None
     except ValueError:
-        raise error(f"{what} file {path} is not whole JSON; restore or recreate it") from None
+        raise error(f"{what} {path} is not whole JSON; restore or recreate it") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise error(
-            f"{what} file {path} has format {found}, this version reads {FORMAT_VERSION}; "
+            f"{what} {path} has format {found}, this version reads {FORMAT_VERSION}; "
             "recreate it with this version"
         )
     return values

@@ -76,9 +76,9 @@ class NetworkSpec:
                 layers=tuple(_load_layer(layer) for layer in values["layers"]),
             )
         except (KeyError, TypeError) as problem:
-            raise RunError(f"network file {path} lacks {problem}; recreate the run") from None
+            raise RunError(f"network {path} lacks {problem}; recreate the run") from None
         if network.fingerprint != values.get("fingerprint"):
-            raise RunError(f"network file {path} was altered after it was written; restore it")
+            raise RunError(f"network {path} was altered after it was written; restore it")
         return network
 
 

@@ -1,6 +1,5 @@
 """A policy: one (weight bits, activation bits) pair per quantized layer, and its file."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PolicyError
-from harness.spec.files import FORMAT_VERSION, write_json
+from harness.spec.files import read_json, write_json
 from harness.spec.network import NetworkSpec
 
 MAX_BITS = 32
@@ -166,7 +165,7 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
     Raises:
         PolicyError: The file is missing or malformed, or belongs to another network.
     """
-    values = _read_policy_file(path)
+    values = read_json(path, what="policy", error=PolicyError)
     if values.get("network") != network.fingerprint:
         raise PolicyError(
             f"policy {path} belongs to {values.get('model')} with fingerprint "
@@ -193,16 +192,3 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
                 f"{MAX_BITS}; mend the file"
             )
     return policy
-
-
-def _read_policy_file(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as problem:
-        reason = (problem.strerror or "unreadable").lower()
-        raise PolicyError(f"policy {path} cannot be read: {reason}; check the path") from None
-    except ValueError:
-        raise PolicyError(f"policy {path} is not whole JSON; search again") from None
-    if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
-        raise PolicyError(f"policy {path} is not a policy of format {FORMAT_VERSION}; search again")
-    return values

@@ -108,9 +108,9 @@ def test_unusable_policy_files_are_named(tmp_path: Path) -> None:
     text = path.read_text()
     layers = good["layers"]
     cases = [
-        (text[:40], r"policy.json is not whole JSON; search again"),
-        (json.dumps([1]), r"is not a policy of format 1; search again"),
-        (json.dumps({**good, "format": 9}), r"is not a policy of format 1; search again"),
+        (text[:40], r"policy.json is not whole JSON; restore or recreate it"),
+        (json.dumps([1]), r"has format .*, this version reads 1; recreate it"),
+        (json.dumps({**good, "format": 9}), r"has format .*, this version reads 1; recreate it"),
         (json.dumps({**good, "network": "x", "model": "other"}),
          r"belongs to other with fingerprint x, this is small with .*; use a policy that was"),
         (json.dumps({**good, "layers": layers[:2]}), r"lists 2 layers, not the 4 of small in"),
@@ -145,7 +145,7 @@ def test_network_round_trip_and_damage(tmp_path: Path) -> None:
     assert NetworkSpec.load(path) == NETWORK
     values = json.loads(path.read_text())
     cases = [
-        ("{", r"network file .* is not whole JSON; restore or recreate it"),
+        ("{", r"network .* is not whole JSON; restore or recreate it"),
         (json.dumps({**values, "format": 2}), r"has format 2, this version reads 1; recreate"),
         (
             json.dumps({k: v for k, v in values.items() if k != "layers"}),
@@ -161,7 +161,7 @@ def test_network_round_trip_and_damage(tmp_path: Path) -> None:
         with pytest.raises(RunError, match=message):
             NetworkSpec.load(path)
     path.unlink()
-    with pytest.raises(RunError, match=r"network file .* cannot be read: no such file.*; check"):
+    with pytest.raises(RunError, match=r"network .* cannot be read: no such file.*; check"):
         NetworkSpec.load(path)
 
 
