@@ -115,7 +115,7 @@ def train(
     resolved = load_config(config, overrides=overrides or [])
     from harness.training.trainer import train as train_run
 
-    with _libraries_on_stderr():
+    with _work():
         train_run(resolved, out=out, resume=resume)
 
 
@@ -144,7 +144,7 @@ def search(
     options = driver.SearchOptions(
         strategy=strategy, evaluations=evaluations, seed=seed, resume=resume
     )
-    with _libraries_on_stderr():
+    with _work():
         outcomes = driver.search(folder, target_bitops, out=out, options=options)
     _show_outcomes(folder, outcomes, json=json)
 
@@ -164,7 +164,7 @@ def evaluate(
     from harness.spec.policy import resolve_policy
 
     chosen = resolve_policy(policy, folder.load_network())
-    with _libraries_on_stderr():
+    with _work():
         trained = load_run(folder)
         (accuracy,) = trained.accuracy([chosen], split=split)
     values = tables.evaluation_json(
@@ -186,16 +186,21 @@ def demo(
     from harness.main_job import run_main_job
 
     _setup_logging()
-    with _libraries_on_stderr():
+    with _work():
         run, outcomes = run_main_job(config, out=out)
     _show_outcomes(run, outcomes, json=json)
 
 
 @contextmanager
-def _libraries_on_stderr() -> Iterator[None]:
-    """Keep stdout for results: DeepSpeed, for one, logs to it."""
+def _work() -> Iterator[None]:
+    """Keep stdout for results (DeepSpeed, for one, logs to it), and part from other ranks after."""
+    from harness.runtime import leave_process_group
+
     with redirect_stdout(sys.stderr):
-        yield
+        try:
+            yield
+        finally:
+            leave_process_group()
 
 
 def _run_or_newest(run: Path | None) -> "RunDir":

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
@@ -40,6 +41,12 @@ def create_accelerator(project: Path | None = None) -> Accelerator:
         # Left to itself DeepSpeed, which Accelerate imports, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     return accelerator
+
+
+def leave_process_group() -> None:
+    """Say goodbye to the other ranks; does nothing in a single process."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def setup_logging(*, is_main_process: bool = True) -> None:

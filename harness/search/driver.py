@@ -8,6 +8,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from harness.errors import RunError
 from harness.search.engine import Found, greedy_search
 from harness.search.evaluator import ProposalEvaluator, TrainedRun, load_run
@@ -118,7 +120,9 @@ def _search_target(
     network = trained.supernet.network
     path = target.folder / "journal.jsonl" if trained.is_main_process else None
     journal = Journal(path, _journal_header(trained))
-    known.update(journal.errors)
+    # Every rank must know what rank 0 read, or they would ask for different evaluations.
+    (read,) = broadcast_object_list([journal.errors])
+    known.update(read)
     evaluator = ProposalEvaluator(trained, journal)
     found = greedy_search(
         network,

@@ -132,7 +132,7 @@ class Trainer:
                         self._save()
         if stop.is_set and self.step < total_steps:
             self._save()
-            self.accelerator.end_training()
+            self._close_trackers()
             raise Stopped(
                 f"stopped by a signal at step {self.step} of {total_steps}, saved in "
                 f"{self.run.path}; run the same command again to go on"
@@ -216,8 +216,13 @@ class Trainer:
                 self.run.summary_path,
                 {"steps": total_steps, "accuracy": {"search": accuracies}},
             )
-        self.accelerator.end_training()
+        self._close_trackers()
         logger.info("finished %s", self.run.path)
+
+    def _close_trackers(self) -> None:
+        """Flush the trackers; `end_training` would also leave the process group, for a search."""
+        for tracker in self.accelerator.trackers:
+            tracker.finish()
 
     def _save(self) -> None:
         self._share_buffers()

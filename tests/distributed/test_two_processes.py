@@ -56,3 +56,10 @@ def test_error_counts_are_those_of_one_process(reports):
     policies = [supernet.largest_policy, supernet.smallest_policy]
     alone = count_policy_errors(supernet, policies, batches)
     assert first["errors"] == second["errors"] == alone
+
+
+def test_ranks_search_as_one_and_resume_from_a_torn_journal(reports):
+    _, (first, second) = reports
+    whole, resumed = first["found"]
+    assert first["found"] == second["found"]
+    assert resumed == whole

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import torch
 
 from harness.accuracy import count_policy_errors
 from harness.data import eval_batches
+from harness.runtime import leave_process_group
+from harness.search.driver import SearchOptions, search
 from harness.spec.config import load_config
 from harness.spec.run_dir import RunDir
 from harness.training.trainer import Trainer, create_accelerator
@@ -41,8 +44,20 @@ def main() -> None:
         "policies": policies,
         "errors": count_policy_errors(trainer.ema.module, chosen, batches),
     }
+    report["found"] = [_search(run, resume=resume) for resume in (False, True)]
     path = folder / f"rank{accelerator.process_index}.json"
     path.write_text(json.dumps(report), encoding="utf-8")
+    leave_process_group()
+
+
+def _search(run: RunDir, *, resume: bool) -> dict:
+    journal = run.path / "search/greedy_30pct/journal.jsonl"
+    if resume and int(os.environ["RANK"]) == 0:
+        content = journal.read_bytes()
+        journal.write_bytes(content[: 2 * len(content) // 3])  # As a kill leaves it.
+    torch.distributed.barrier()
+    (outcome,) = search(run, ["30%"], options=SearchOptions(evaluations=40, resume=resume))
+    return {"bits": outcome.found.policy.bits, "test": outcome.found.test_accuracy}
 
 
 if __name__ == "__main__":
