@@ -10,7 +10,8 @@ from harness.spec.network import NetworkSpec
 from harness.spec.policy import Policy
 
 if TYPE_CHECKING:
-    from harness.search.driver import ReportedPolicy, SearchOutcome
+    from harness.search.driver import SearchOutcome
+    from harness.search.report import ReportedPolicy
     from harness.spec.run_dir import RunDir
 
 

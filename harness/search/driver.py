@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,39 +13,26 @@ from harness.errors import RunError
 from harness.search.engine import Found, greedy_search
 from harness.search.evaluator import ProposalEvaluator, TrainedRun, load_run
 from harness.search.journal import Journal
+from harness.search.report import Report, report
 from harness.spec.budget import parse_target
 from harness.spec.cost import bitops, weight_bytes
 from harness.spec.files import write_json
 from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, save_policy, uniform_policy
+from harness.spec.policy import Policy, save_policy
 from harness.spec.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportedPolicy:
-    """A policy with what it costs and how accurate it is, BN statistics re-estimated."""
-
-    policy: Policy
-    bitops: int
-    search_accuracy: float
-    test_accuracy: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOutcome:
+class SearchOutcome(Report):
     """One target's result."""
 
     target_text: str
     target_bitops: int
-    found: ReportedPolicy
-    uniform_within: ReportedPolicy | None
-    """The most accurate uniform W/A policy within the target, by the search split."""
-    uniform_above: ReportedPolicy | None
-    """The cheapest policy with equal weight and activation bits that costs at least as much."""
     evaluations: int
     seconds: float
+    """Of the search: neither loading nor the choice among the finalists."""
     folder: Path
 
 
@@ -101,18 +87,6 @@ def search(
     return [_search_target(trained, target, options, known) for target in budgets]
 
 
-def uniform_pairs(network: NetworkSpec) -> list[Policy]:
-    """Return the distinct uniform W/A policies over all candidates, cheapest first."""
-    free = [layer for layer in network.layers if not layer.is_pinned]
-    weights = {bits for layer in free for bits in layer.weight_candidates}
-    acts = {bits for layer in free for bits in layer.act_candidates}
-    policies = {
-        uniform_policy(network, weight_bits=weight, act_bits=act)
-        for weight, act in product(weights, acts)
-    }
-    return sorted(policies, key=lambda policy: (bitops(network, policy), policy.bits))
-
-
 def _search_target(
     trained: TrainedRun, target: Target, options: SearchOptions, known: dict[Policy, int]
 ) -> SearchOutcome:
@@ -134,53 +108,23 @@ def _search_target(
     )
     known.update(journal.errors)
     seconds = time.perf_counter() - started
-    outcome = _report(trained, target, found, seconds, known)
+    chosen = report(trained, known, target.bitops)
+    outcome = SearchOutcome(
+        found=chosen.found,
+        uniform_within=chosen.uniform_within,
+        uniform_above=chosen.uniform_above,
+        target_text=target.text,
+        target_bitops=target.bitops,
+        evaluations=found.num_evaluations,
+        seconds=seconds,
+        folder=target.folder,
+    )
     if trained.is_main_process:
         _write(trained, outcome, found, options, known)
     logger.info(
         "%s: %d policies evaluated in %.1f s", target.text, evaluator.num_evaluated, seconds
     )
     return outcome
-
-
-def _report(
-    trained: TrainedRun, target: Target, found: Found, seconds: float, known: dict[Policy, int]
-) -> SearchOutcome:
-    network = trained.supernet.network
-    uniform = uniform_pairs(network)
-    within = [p for p in uniform if bitops(network, p) <= target.bitops and p in known]
-    cost = bitops(network, found.policy)
-    above = [
-        policy
-        for policy in (
-            uniform_policy(network, weight_bits=bits, act_bits=bits) for bits in range(2, 9)
-        )
-        if bitops(network, policy) >= cost
-    ]
-    chosen = [found.policy]
-    if within:
-        chosen.append(min(within, key=lambda policy: known[policy]))
-    if above:
-        chosen.append(min(above, key=lambda policy: bitops(network, policy)))
-    on_search = trained.accuracy(chosen, split="search")
-    on_test = trained.accuracy(chosen, split="test")
-    reported = [
-        ReportedPolicy(
-            policy=policy, bitops=bitops(network, policy), search_accuracy=a, test_accuracy=b
-        )
-        for policy, a, b in zip(chosen, on_search, on_test, strict=True)
-    ]
-    rest = iter(reported[1:])
-    return SearchOutcome(
-        target_text=target.text,
-        target_bitops=target.bitops,
-        found=reported[0],
-        uniform_within=next(rest) if within else None,
-        uniform_above=next(rest) if above else None,
-        evaluations=found.num_evaluations,
-        seconds=seconds,
-        folder=target.folder,
-    )
 
 
 def _write(
@@ -198,6 +142,7 @@ def _write(
         "strategy": options.strategy,
         "target_bitops": outcome.target_bitops,
         "evaluations": found.num_evaluations,
+        "finalists": trained.config.search.finalists,
         "seed": options.seed,
         "trace": found.trace,
     }

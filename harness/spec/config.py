@@ -158,8 +158,11 @@ class SearchConfig(Section):
     """Weight of the normalised error against the normalised BitOPs saved (paper: 1.5)."""
     images: int | None = Field(default=None, ge=1)
     """Images of the search split that score every proposal; null uses all of them."""
-    recalibrate_images: int = Field(default=0, ge=0)
+    recalibrate_images: int = Field(default=500, ge=0)
     """Training images that re-estimate BN statistics for every proposal; 0 uses the trained."""
+    finalists: int = Field(default=16, ge=1)
+    """Best proposals within the budget that are scored again as they would be reported: on the
+    whole search split, BN statistics from `eval.recalibrate_images`; the best is the result."""
 
 
 class Config(Section):
@@ -174,9 +177,10 @@ class Config(Section):
     eval: EvalConfig = EvalConfig()
     search: SearchConfig = SearchConfig()
 
-    def fingerprint(self) -> str:
-        """Return 16 hex digits that change with any value of the configuration."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+    def training_fingerprint(self) -> str:
+        """Return 16 hex digits of all that decides the weights: not of `eval` and `search`."""
+        values = self.model_dump(mode="json", exclude={"eval", "search"})
+        text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:

@@ -62,7 +62,9 @@ def train(config: Config, *, out: Path | None = None, resume: str = "auto") -> R
     accelerator = create_accelerator(run.path)
     setup_logging(is_main_process=accelerator.is_main_process)
     if run.is_finished:
-        logger.info("%s is finished; nothing to do", run.path)
+        logger.info("%s is finished; nothing to train", run.path)
+        if accelerator.is_main_process:
+            run.save_config(config)  # How it is searched and evaluated may have changed.
         return run
     trainer = Trainer(config, run, accelerator)
     trainer.prepare(checkpoint)
@@ -233,7 +235,7 @@ class Trainer:
                 TrainingProgress(
                     step=self.step,
                     steps_per_epoch=self.steps_per_epoch,
-                    config_fingerprint=self.config.fingerprint(),
+                    config_fingerprint=self.config.training_fingerprint(),
                 ),
                 model=self.model,
                 ema=self.ema.module,
@@ -280,7 +282,7 @@ def _check_run(run: RunDir, config: Config, resume: str) -> Path | None:
         raise RunError(
             f"{run.path} holds a run and --resume is never; give another --out or remove it"
         )
-    if run.load_config() != config:
+    if run.load_config().training_fingerprint() != config.training_fingerprint():
         raise RunError(
             f"{run.path} holds a run of another configuration; give another --out or remove it"
         )
@@ -294,7 +296,7 @@ def _check_checkpoint(checkpoint: Path, config: Config) -> Path:
             f"checkpoint {checkpoint} is not a folder; give --resume a "
             "runs/NAME/checkpoints/step_… folder, auto or never"
         )
-    if load_progress(checkpoint).config_fingerprint != config.fingerprint():
+    if load_progress(checkpoint).config_fingerprint != config.training_fingerprint():
         raise CheckpointError(
             f"checkpoint {checkpoint} was made with another configuration; use that one"
         )

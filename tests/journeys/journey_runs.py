@@ -14,6 +14,8 @@ QUICK = (
     "train.warmup_epochs=0.5",
     "train.checkpoint_every_epochs=1",
     "eval.recalibrate_images=100",
+    "search.recalibrate_images=50",
+    "search.finalists=4",
 )
 """The embedded digits job, cut to seconds."""
 

@@ -60,17 +60,22 @@ def test_yaml_of_a_config_reads_back_the_same(tmp_path):
     file.write_text(config.to_yaml())
     again = load_config(file)
     assert again == config
-    assert again.fingerprint() == config.fingerprint()
 
 
 @pytest.mark.parametrize(
     "override", ["seed=1", "train.momentum=0.8", "data.name=fashion_mnist", "model.weights=a.bin"]
 )
-def test_fingerprint_changes_with_any_value(override):
-    changed = load_config(None, overrides=[override]).fingerprint()
-    assert changed != Config().fingerprint()
+def test_training_fingerprint_changes_with_any_value_of_training(override):
+    changed = load_config(None, overrides=[override]).training_fingerprint()
+    assert changed != Config().training_fingerprint()
     assert len(changed) == 16
     assert int(changed, 16) >= 0
+
+
+@pytest.mark.parametrize("override", ["search.finalists=3", "eval.batch_size=100"])
+def test_training_fingerprint_stays_when_only_evaluation_changes(override):
+    changed = load_config(None, overrides=[override])
+    assert changed.training_fingerprint() == Config().training_fingerprint()
 
 
 @pytest.mark.parametrize(

@@ -2,33 +2,12 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
+from made_networks import network_of
 
-from harness.search.driver import uniform_pairs
 from harness.search.engine import engine_network, greedy_search
+from harness.search.report import uniform_pairs
 from harness.spec.cost import bitops, largest_bitops, smallest_bitops, weight_bytes
-from harness.spec.network import LayerSpec, NetworkSpec
 from harness.spec.policy import Policy
-
-
-def layer(index: int, macs: int, weights: int, *, pinned: bool = False) -> LayerSpec:
-    bits = (8,) if pinned else (6, 5, 4, 3, 2)
-    return LayerSpec(
-        name=f"layer{index}",
-        kind="conv",
-        macs=macs,
-        weight_count=weights,
-        is_depthwise=False,
-        is_pinned=pinned,
-        weight_candidates=bits,
-        act_candidates=bits,
-    )
-
-
-def network_of(sizes: list[tuple[int, int]]) -> NetworkSpec:
-    ends = (0, len(sizes) - 1)
-    layers = tuple(layer(i, m, w, pinned=i in ends) for i, (m, w) in enumerate(sizes))
-    return NetworkSpec(model="made", input_size=(3, 8, 8), num_classes=10, layers=layers)
-
 
 SIZES = st.lists(st.tuples(st.integers(1, 10**10), st.integers(1, 10**8)), min_size=3, max_size=12)
 

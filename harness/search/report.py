@@ -1,0 +1,114 @@
+"""From evaluated proposals to the policies that are reported, each with its own BN statistics.
+
+The best of some hundred noisy scores is flattered by its noise. So the best proposals, and the
+best uniform policies beside them, are scored again on the whole search split before one is chosen;
+the test split is read last, and decides nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+
+from harness.search.evaluator import TrainedRun
+from harness.spec.cost import bitops
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import Policy, uniform_policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedPolicy:
+    """A policy with what it costs and how accurate it is, BN statistics re-estimated."""
+
+    policy: Policy
+    bitops: int
+    search_accuracy: float
+    test_accuracy: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a target gives, and what it is compared with."""
+
+    found: ReportedPolicy
+    uniform_within: ReportedPolicy | None
+    """The most accurate uniform W/A policy within the target, by the search split."""
+    uniform_above: ReportedPolicy | None
+    """The cheapest policy with equal weight and activation bits that costs at least as much."""
+
+
+def uniform_pairs(network: NetworkSpec) -> list[Policy]:
+    """Return the distinct uniform W/A policies over all candidates, cheapest first."""
+    free = [layer for layer in network.layers if not layer.is_pinned]
+    weights = {bits for layer in free for bits in layer.weight_candidates}
+    acts = {bits for layer in free for bits in layer.act_candidates}
+    policies = {
+        uniform_policy(network, weight_bits=weight, act_bits=act)
+        for weight, act in product(weights, acts)
+    }
+    return sorted(policies, key=lambda policy: (bitops(network, policy), policy.bits))
+
+
+def finalists(
+    network: NetworkSpec, known: Mapping[Policy, int], target: int, *, limit: int
+) -> list[Policy]:
+    """Return the policies within the target that have the fewest errors; ties go to the cheaper.
+
+    Args:
+        network: The network of the policies.
+        known: Wrong images by evaluated policy.
+        target: Budget in BitOPs.
+        limit: Most policies returned.
+    """
+    ranked = sorted(
+        (wrong, bitops(network, policy), policy.bits, policy) for policy, wrong in known.items()
+    )
+    return [policy for _, cost, _, policy in ranked if cost <= target][:limit]
+
+
+def report(trained: TrainedRun, known: Mapping[Policy, int], target: int) -> Report:
+    """Choose among the finalists on the whole search split; measure the choice on the test split.
+
+    Args:
+        trained: The run.
+        known: Wrong images by evaluated policy, one within the target at least.
+        target: Budget in BitOPs.
+    """
+    network = trained.supernet.network
+    limit = trained.config.search.finalists
+    pairs = set(uniform_pairs(network))
+    uniform_known = {policy: wrong for policy, wrong in known.items() if policy in pairs}
+    uniform_best = finalists(network, uniform_known, target, limit=limit)
+    best = finalists(network, known, target, limit=limit)
+    contenders = list(dict.fromkeys([*best, *uniform_best]))
+    scores = dict(zip(contenders, trained.accuracy(contenders, split="search"), strict=True))
+
+    def merit(policy: Policy) -> tuple[float, int]:
+        return scores[policy], -bitops(network, policy)
+
+    found = max(contenders, key=merit)
+    within = max(uniform_best, key=merit, default=None)
+    above = _equal_bits_above(network, bitops(network, found))
+    if above is not None and above not in scores:
+        (scores[above],) = trained.accuracy([above], split="search")
+    shown = [policy for policy in (found, within, above) if policy is not None]
+    on_test = dict(zip(shown, trained.accuracy(shown, split="test"), strict=True))
+
+    def reported(policy: Policy) -> ReportedPolicy:
+        return ReportedPolicy(
+            policy=policy,
+            bitops=bitops(network, policy),
+            search_accuracy=scores[policy],
+            test_accuracy=on_test[policy],
+        )
+
+    return Report(
+        found=reported(found),
+        uniform_within=None if within is None else reported(within),
+        uniform_above=None if above is None else reported(above),
+    )
+
+
+def _equal_bits_above(network: NetworkSpec, cost: int) -> Policy | None:
+    policies = [uniform_policy(network, weight_bits=bits, act_bits=bits) for bits in range(2, 9)]
+    dearer = [policy for policy in policies if bitops(network, policy) >= cost]
+    return min(dearer, key=lambda policy: bitops(network, policy), default=None)
