@@ -190,6 +190,7 @@ def _markdown(name: str, results: Sequence[dict[str, Any]]) -> str:
     for index, label in enumerate(BUDGETS):
         rows = [result["budgets"][index] for result in results]
         gains = [row["found"] - row["uniform_within"] for row in rows]
+        equal_gains = [row["found"] - row["equal_within"] for row in rows]
         labels = ", ".join(row["uniform_within_label"] for row in rows)
         equal = ", ".join(row["equal_within_label"] for row in rows)
         above = ", ".join(row["uniform_above_label"] for row in rows)
@@ -206,7 +207,8 @@ def _markdown(name: str, results: Sequence[dict[str, Any]]) -> str:
             f"| random, mean of {NUM_RANDOM_POLICIES} | within | "
             f"{_spread([row['random'] for row in rows])} |",
             "",
-            f"searched minus best uniform within the budget: {_spread(gains)} points",
+            f"searched minus best uniform W/A within the budget: {_spread(gains)} points; "
+            f"minus uniform with equal bits: {_spread(equal_gains)} points",
         ]
     return "\n".join(lines) + "\n"
 
