@@ -163,7 +163,6 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
         "equal_within_bitops": bitops(network, equal),
         "random": mean(trained.accuracy(randoms, split="test")),
         "evaluations": outcome.evaluations,
-        "seconds": outcome.seconds,
     }
     write_json(cached, values)
     return values
