@@ -39,33 +39,43 @@ def quantization_range(bits: int, *, signed: bool) -> tuple[int, int]:
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """LSQ with its own backward: keeps x and s only, where autograd would keep five tensors."""
+    """LSQ with its own backward: keeps x, q and s, where autograd would keep five tensors.
+
+    It keeps no more than the network does: q is the input of the layer behind it.
+    """
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, step: Tensor, low: int, high: int) -> Tensor:
-        ctx.save_for_backward(x, step)
+        quantized = (x / step).clamp_(low, high).round_().mul_(step)
+        ctx.save_for_backward(x, quantized, step)
         ctx.range = (low, high)  # type: ignore[attr-defined]
-        return (x / step).clamp_(low, high).round_().mul_(step)
+        return quantized
 
     @staticmethod
     def backward(
         ctx: FunctionCtx, *grad_outputs: Tensor
     ) -> tuple[Tensor | None, Tensor | None, None, None]:
         (grad,) = grad_outputs
-        x, step = ctx.saved_tensors  # type: ignore[attr-defined]
+        x, quantized, step = ctx.saved_tensors  # type: ignore[attr-defined]
         low, high = ctx.range  # type: ignore[attr-defined]
         ratio = x / step
-        clipped = ratio.clamp(low, high)
         # No boolean masks: on a CPU their promotion to float costs more than all the rest.
         grad_x = torch.ops.aten.hardtanh_backward(grad, ratio, low - EDGE, high + EDGE)
-        # d q / d s is round(x/s) - x/s inside the range and Qn or Qp outside.
-        error = clipped.round().sub_(clipped)
-        grad_step = _dot(grad, error) + _dot(grad - grad_x, clipped)
-        return grad_x, grad_step.reshape(step.shape), None, None
+        # d q / d s is round(x/s) - x/s = (q - x)/s inside the range and Qn or Qp = q/s outside.
+        inside = _dot(grad_x, torch.sub(quantized, x, out=ratio))
+        outside = _dot(torch.sub(grad, grad_x, out=ratio), quantized)
+        return grad_x, ((inside + outside) / step).reshape(step.shape), None, None
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of a * b, in memory order where both lie alike: flattening would copy."""
+    if a.stride() == b.stride() and _is_channels_last(a):
+        a, b = a.permute(0, 2, 3, 1), b.permute(0, 2, 3, 1)
     return torch.dot(a.reshape(-1), b.reshape(-1))
+
+
+def _is_channels_last(x: Tensor) -> bool:
+    return x.dim() == len("NCHW") and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def fake_quantize(x: Tensor, step: Tensor, *, bits: int, signed: bool) -> Tensor:
