@@ -25,7 +25,7 @@ from harness.search.driver import SearchOutcome
 from harness.search.evaluator import load_run
 from harness.spec.config import Config, load_config
 from harness.spec.cost import bitops
-from harness.spec.files import write_json, write_text
+from harness.spec.files import read_json, write_json, write_text
 from harness.spec.network import NetworkSpec
 from harness.spec.policy import Policy, uniform_policy
 from harness.spec.run_dir import RunDir
@@ -90,10 +90,16 @@ def random_policy(network: NetworkSpec, target: int, generator: np.random.Genera
 
 def _measure_seed(name: str, seed: int, folder: Path) -> dict[str, Any]:
     warm_config, supernet_config, float_config = _configs(name, seed, folder)
+    measured = folder / "measured.json"
+    settings = supernet_config.model_dump(mode="json")
+    if measured.exists():
+        known = read_json(measured, what="measurement")
+        if known["settings"] == settings:
+            return {key: known[key] for key in ("seed", "float_accuracy", "budgets")}
     train(warm_config, out=folder / "float_start")
     run, outcomes = run_main_job(supernet_config, out=folder / "supernet")
     float_run = train(float_config, out=folder / "float_same_epochs")
-    return {
+    values = {
         "seed": seed,
         "float_accuracy": _float_accuracy(float_run),
         "budgets": [
@@ -101,6 +107,8 @@ def _measure_seed(name: str, seed: int, folder: Path) -> dict[str, Any]:
             for outcome, label in zip(outcomes, BUDGETS, strict=True)
         ],
     }
+    write_json(measured, {**values, "settings": settings})
+    return values
 
 
 def _configs(name: str, seed: int, folder: Path) -> tuple[Config, Config, Config]:
@@ -133,10 +141,6 @@ def _float_accuracy(run: RunDir) -> float:
 
 
 def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) -> dict[str, Any]:
-    cached = outcome.folder / "comparison.json"
-    if cached.exists():
-        values: dict[str, Any] = json.loads(cached.read_text(encoding="utf-8"))
-        return values
     trained = load_run(run)
     network = trained.supernet.network
     generator = np.random.default_rng(seed)
@@ -147,7 +151,7 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
     assert within is not None, "the budgets lie above uniform 2/2"
     assert above is not None, "the budgets lie below uniform 6/6"
     equal = _largest_equal_within(network, outcome.target_bitops)
-    values = {
+    return {
         "budget": label,
         "target_bitops": outcome.target_bitops,
         "found": outcome.found.test_accuracy,
@@ -164,8 +168,6 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
         "random": mean(trained.accuracy(randoms, split="test")),
         "evaluations": outcome.evaluations,
     }
-    write_json(cached, values)
-    return values
 
 
 def _largest_equal_within(network: NetworkSpec, target: int) -> Policy:
