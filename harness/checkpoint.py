@@ -40,11 +40,6 @@ class TrainingProgress:
     steps_per_epoch: int
     config_fingerprint: str
 
-    @property
-    def epoch(self) -> int:
-        """Epoch of the next step."""
-        return self.step // max(self.steps_per_epoch, 1)
-
 
 def checkpoint_path(run: RunDir, step: int) -> Path:
     """Return the folder of a step's checkpoint."""
@@ -76,8 +71,11 @@ def save_checkpoint(
         keep: Newest checkpoints left in place.
     """
     final = checkpoint_path(run, progress.step)
+    for torn in run.checkpoints.glob(".step_*.partial"):
+        shutil.rmtree(torn)
+    if final.is_dir():
+        return final  # The run stopped where it had gone on from: it is whole, and the same.
     partial = final.with_name(f".{final.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     buffer = io.BytesIO()
     torch.save(optimizers, buffer)
@@ -95,7 +93,6 @@ def save_checkpoint(
         for name, content in contents.items()
     }
     write_json(partial / MANIFEST_FILE, {"files": files})
-    shutil.rmtree(final, ignore_errors=True)
     partial.replace(final)
     sync_folder(final.parent)
     for old in sorted(run.checkpoints.glob("step_*"))[:-keep]:
@@ -150,13 +147,19 @@ def load_supernet(run: RunDir) -> Supernet:
     """
     network = run.load_network()
     config = run.load_config()
+    checkpoint = _existing_checkpoint(run)
+    if load_progress(checkpoint).config_fingerprint != config.training_fingerprint():
+        raise CheckpointError(
+            f"checkpoint {checkpoint} was made with another configuration than "
+            f"{run.config_path}; restore that file"
+        )
     model = create_model(
         config.model.model_copy(update={"pretrained": False}),
         num_classes=network.num_classes,
         in_channels=network.input_size[0],
     )
     supernet = convert(model, network)
-    _load_weights(_existing_checkpoint(run), EMA_FILE, supernet)
+    _load_weights(checkpoint, EMA_FILE, supernet)
     return supernet.eval()
 
 
@@ -206,7 +209,12 @@ def _load_weights(checkpoint: Path, name: str, module: nn.Module) -> None:
 
 def _read_checked(checkpoint: Path, name: str) -> bytes:
     """Return a file of the checkpoint after comparing it with the manifest."""
-    manifest = read_json(checkpoint / MANIFEST_FILE, what="checkpoint", error=CheckpointError)
+    try:
+        manifest = read_json(checkpoint / MANIFEST_FILE, what="checkpoint", error=CheckpointError)
+    except CheckpointError as problem:
+        raise CheckpointError(
+            f"{str(problem).partition(';')[0]}; remove {checkpoint} to go on from an older one"
+        ) from None
     files = manifest.get("files")
     expected = files.get(name) if isinstance(files, dict) else None
     if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():

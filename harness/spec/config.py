@@ -28,7 +28,9 @@ Candidates = Annotated[tuple[int, ...], Field(min_length=1)]
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values never change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ModelConfig(Section):
@@ -111,8 +113,8 @@ class TrainConfig(Section):
     """`supernet` trains every bit-width at once; `float` trains the plain network."""
     epochs: int = Field(default=40, ge=0)
     """Passes over the training images (paper: 150); 0 calibrates step sizes and stops."""
-    batch_size: int = Field(default=128, ge=1)
-    """Images per process and step (paper: 4 processes of 128)."""
+    batch_size: int = Field(default=128, ge=2)
+    """Images per process and step (paper: 4 processes of 128); batch normalisation takes two."""
     num_random_passes: int = Field(default=3, ge=0)
     """K, the random policies trained beside the max pass in every step (paper: 3)."""
     learning_rate: float = Field(default=0.04, gt=0)
@@ -168,7 +170,7 @@ class SearchConfig(Section):
 class Config(Section):
     """Everything that decides a run; the resolved file lies in the run folder."""
 
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Seed of every random draw."""
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -176,6 +178,20 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
     search: SearchConfig = SearchConfig()
+
+    @model_validator(mode="after")
+    def _check_recalibration(self) -> Self:
+        for name, images in (
+            ("eval", self.eval.recalibrate_images),
+            ("search", self.search.recalibrate_images),
+        ):
+            if images == 1 or (images and self.eval.batch_size == 1):
+                raise ValueError(
+                    f"{name}.recalibrate_images {images} in batches of {self.eval.batch_size} "
+                    "gives batch normalisation one image at a time, it takes two; raise it or "
+                    "eval.batch_size, or set it to 0"
+                )
+        return self
 
     def training_fingerprint(self) -> str:
         """Return 16 hex digits of all that decides the weights: not of `eval` and `search`."""
@@ -189,7 +205,18 @@ class Config(Section):
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads 1e-5 as a number, as YAML 1.2 does; YAML 1.1 takes it for text."""
+    """Reads 1e-5 as a number, as YAML 1.2 does, and takes no key twice and no key but text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's.
+        """Return a mapping after checking its keys."""
+        keys = [self.construct_object(key) for key, _ in node.value]
+        for key in keys:
+            if not isinstance(key, str) or keys.count(key) > 1:
+                why = "stands there twice" if keys.count(key) > 1 else "is no name"
+                raise yaml.constructor.ConstructorError(
+                    problem=f"key {key} {why}", problem_mark=node.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
 
 
 _Loader.add_implicit_resolver(
@@ -210,10 +237,28 @@ def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
         _apply_override(values, override)
     source = "the configuration" if path is None else str(path)
     try:
+        text = json.dumps(values, default=str)
+    except ValueError:
+        raise ConfigError(f"{source}: a value holds itself; write it out") from None
+    try:
         # Strict JSON mode: lists become tuples and text paths, but "12" no number and true no 1.
-        return Config.model_validate_json(json.dumps(values, default=str), strict=True)
+        return Config.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(_first_problem(source, error)) from None
+
+
+def missing_keys(path: Path) -> list[str]:
+    """Return the `section.key` names that a configuration file leaves to their defaults."""
+    values, whole = _read_mapping(path), Config().model_dump()
+    sections = {name: keys for name, keys in whole.items() if isinstance(keys, dict)}
+    lone = [name for name in whole if name not in values and name not in sections]
+    inside = [
+        f"{section}.{key}"
+        for section, keys in sections.items()
+        for key in keys
+        if key not in (values.get(section) or {})
+    ]
+    return lone + inside
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:
@@ -261,7 +306,8 @@ def _first_problem(source: str, error: ValidationError) -> str:
     message = message[0].lower() + message[1:]
     given = problem.get("input")
     shown = f" = {given!r}" if not isinstance(given, dict) and given is not None else ""
-    return f"{source}: {name}{shown}: {message}"
+    hint = "" if ";" in message else "; correct it there or with --set"
+    return f"{source}: {name}{shown}: {message}{hint}"
 
 
 def _known_keys(sections: tuple[int | str, ...]) -> list[str]:

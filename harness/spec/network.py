@@ -75,8 +75,10 @@ class NetworkSpec:
                 num_classes=values["num_classes"],
                 layers=tuple(_load_layer(layer) for layer in values["layers"]),
             )
-        except (KeyError, TypeError) as problem:
+        except KeyError as problem:
             raise RunError(f"network {path} lacks {problem}; recreate the run") from None
+        except (TypeError, ValueError) as problem:
+            raise RunError(f"network {path} is damaged ({problem}); restore it") from None
         if network.fingerprint != values.get("fingerprint"):
             raise RunError(f"network {path} was altered after it was written; restore it")
         return network
@@ -84,4 +86,8 @@ class NetworkSpec:
 
 def _load_layer(values: dict[str, Any]) -> LayerSpec:
     candidates = {key: tuple(values[key]) for key in ("weight_candidates", "act_candidates")}
+    for key, bits in candidates.items():
+        is_ordered = bits and list(bits) == sorted(set(bits), reverse=True)
+        if not is_ordered or (values["is_pinned"] and bits != (PINNED_BITS,)):
+            raise ValueError(f"{values['name']} has {key} {list(bits)}")
     return LayerSpec(**{**values, **candidates})

@@ -1,10 +1,11 @@
 """The run folder, where training, search, evaluation and export meet in files."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RunError
-from harness.spec.config import Config, load_config
+from harness.spec.config import Config, load_config, missing_keys
 from harness.spec.files import write_text
 from harness.spec.network import NetworkSpec
 
@@ -64,7 +65,15 @@ class RunDir:
                 f"{self.path} is not a run, it has no {self.config_path.name}; "
                 "give --run the folder that harness train printed"
             )
-        return load_config(self.config_path)
+        config = load_config(self.config_path)
+        missing = missing_keys(self.config_path)
+        if missing:
+            # A default in its place would be another run's value.
+            raise RunError(
+                f"{self.config_path} lacks {missing[0]}, a run's configuration is written whole; "
+                "restore the file"
+            )
+        return config
 
     def load_network(self) -> NetworkSpec:
         """Return the network the run trains.
@@ -77,6 +86,20 @@ class RunDir:
                 f"{self.path} is a float run without bit-widths; give --run a supernet run"
             )
         return NetworkSpec.load(self.network_path)
+
+    def check_writable(self) -> None:
+        """Check, without writing, that the folder is one or can be made.
+
+        Raises:
+            RunError: It cannot.
+        """
+        standing = next(
+            path for path in (self.path, *self.path.absolute().parents) if path.exists()
+        )
+        if not standing.is_dir():
+            raise RunError(f"{self.path} cannot be a run folder, {standing} is a file; give --out")
+        if not os.access(standing, os.W_OK):
+            raise RunError(f"{self.path} cannot be written, {standing} is read-only; give --out")
 
     def save_config(self, config: Config) -> None:
         """Write the resolved configuration."""

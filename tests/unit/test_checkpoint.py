@@ -72,7 +72,7 @@ def test_round_trip_is_bit_equal(run: RunDir) -> None:
     assert same(dict(ema.state_dict()), dict(new_ema.state_dict()))
     assert same(optimizers, {"weights": optimizer.state_dict()})
     progress = load_progress(path)
-    assert (progress.step, progress.epoch, progress.config_fingerprint) == (7, 2, "abc")
+    assert (progress.step, progress.config_fingerprint) == (7, "abc")
     assert path == checkpoint_path(run, 7) == newest_checkpoint(run)
 
 
@@ -80,6 +80,16 @@ def test_only_the_newest_are_kept(run: RunDir) -> None:
     for step in (1, 2, 3):
         save(run, step)
     assert sorted(p.name for p in run.checkpoints.iterdir()) == ["step_00000002", "step_00000003"]
+
+
+def test_a_step_that_is_saved_already_is_left_and_torn_ones_go(run: RunDir) -> None:
+    path, _ = save(run)
+    before = {file.name: file.stat().st_mtime_ns for file in path.iterdir()}
+    torn = run.checkpoints / ".step_00000009.partial"
+    torn.mkdir()
+    assert save(run)[0] == path
+    assert {file.name: file.stat().st_mtime_ns for file in path.iterdir()} == before
+    assert not torn.exists()
 
 
 def test_a_half_written_checkpoint_is_not_seen(run: RunDir) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from harness.errors import ConfigError
-from harness.spec.config import Config, load_config
+from harness.spec.config import Config, load_config, missing_keys
 
 TRAIN_CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -124,6 +124,14 @@ def test_empty_file_means_the_defaults(tmp_path):
         ("train.epochs=-1", "train.epochs = -1: input should be greater than or equal to 0"),
         ("train.mode=both", "train.mode = 'both': input should be 'supernet' or 'float'"),
         ("train=3", "train = 3: input should be an object"),
+        ("train.learning_rate=.inf", "= inf: input should be a finite number; correct it there or"),
+        ("train.batch_size=1", "train.batch_size = 1: input should be greater than or equal to 2"),
+        (f"seed={2**63}", f"seed = {2**63}: input should be less than {2**63}; correct it"),
+        (
+            "eval={recalibrate_images: 1}",
+            "eval.recalibrate_images 1 in batches of 500 gives batch norm.* raise it or eval.batch",
+        ),
+        ("eval.batch_size=1", "eval.recalibrate_images 7000 in batches of 1 gives batch normalis"),
         ("quant.act_candidates=[9]", "act_candidates = .9.: candidate 9 is outside 2 to 8 bits"),
         ("quant.act_candidates=[4,4]", "act_candidates = .4, 4.: .4, 4. repeats a candidate"),
         (
@@ -160,6 +168,9 @@ def test_missing_file_is_refused(tmp_path):
         (b"train: [1", r"config\.yaml is not YAML \(.*\); mend the file$"),
         (b"\xff\xfe\x00", r"config\.yaml is not YAML \(.*\); mend the file$"),
         (b"- train\n- data\n", "holds a list, not sections; write `section:` and indented `key:"),
+        (b"seed: 1\nseed: 2\n", r"is not YAML \(key seed stands there twice .*\); mend the file$"),
+        (b"2020-01-01: 3\n", r"is not YAML \(key 2020-01-01 is no name .*\); mend the file$"),
+        (b"train: &a\n  x: *a\n", r"config\.yaml: a value holds itself; write it out$"),
         (b"train:\n  epochz: 3\n", r"config\.yaml: unknown key train\.epochz; the keys there are"),
         (b"train:\n  epochs: abc\n", r"config\.yaml: train\.epochs = 'abc': input should be a val"),
     ],
@@ -169,6 +180,14 @@ def test_bad_file_is_refused_by_its_name(tmp_path, content, message):
     file.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         load_config(file)
+
+
+def test_missing_keys_are_those_left_to_their_defaults(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(Config().to_yaml())
+    assert missing_keys(file) == []
+    file.write_text(Config().to_yaml().replace("seed: 0\n", "").replace("  finalists: 16\n", ""))
+    assert missing_keys(file) == ["seed", "search.finalists"]
 
 
 def test_config_cannot_be_changed_after_loading():
