@@ -4,7 +4,6 @@ One graph path serves accounting and conversion; there are no per-network tables
 """
 
 import copy
-import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils import _pytree as pytree
 
 from harness.errors import ConversionError, HarnessError
 
@@ -31,11 +31,18 @@ SIGN_KEEPING_MODULES: tuple[type[nn.Module], ...] = (
 """Modules whose output is negative only where an input is. DropPath and timm's pools go by name."""
 
 SIGN_KEEPING_NAMES = {
-    "add", "iadd", "mul", "imul", "cat", "concat", "stack", "flatten", "reshape", "view", "mean",
+    "cat", "concat", "stack", "flatten", "reshape", "view", "mean",
     "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "getitem", "permute", "transpose",
-    "contiguous", "chunk", "split", "unsqueeze", "squeeze", "interpolate", "dropout", "sum",
-    "add_", "mul_", "clone", "expand", "max", "amax", "pad", "boolean_dispatch",
+    "contiguous", "chunk", "split", "unsqueeze", "squeeze", "dropout", "sum",
+    "clone", "expand", "max", "amax", "boolean_dispatch",
 }  # fmt: skip
+"""Numbers among their arguments are dimensions and sizes."""
+
+ARITHMETIC_NAMES = {"add", "iadd", "add_", "mul", "imul", "mul_", "pad"}
+"""Keep the sign unless a negative number is among their arguments."""
+
+OVERSHOOTING_MODE = "bicubic"
+"""Interpolation that gives negative values between non-negative ones."""
 SIGN_KEEPING_CLASSES = {"DropPath", "SelectAdaptivePool2d", "BlurPool2d", "FastAdaptiveAvgPool2d",
                         "FastAdaptiveAvgPool", "AvgPool2dSame", "MaxPool2dSame"}  # fmt: skip
 
@@ -225,6 +232,8 @@ def _module_can_be_negative(module: nn.Module, *, inputs: bool) -> bool:
     if isinstance(module, _BatchNorm):  # timm's BatchNormAct2d ends in its activation.
         act = getattr(module, "act", None)
         return act is None or _module_can_be_negative(act, inputs=True)
+    if isinstance(module, nn.Upsample) and module.mode == OVERSHOOTING_MODE:
+        return True
     if isinstance(module, SIGN_KEEPING_MODULES) or kind in SIGN_KEEPING_CLASSES:
         return inputs
     return True
@@ -237,11 +246,12 @@ def _call_can_be_negative(node: fx.Node, *, inputs: bool) -> bool:
     if name == "clamp":
         low = node.kwargs.get("min", node.args[1] if len(node.args) > 1 else None)
         return not (isinstance(low, (int, float)) and low >= 0)
-    if name in SIGN_KEEPING_NAMES:
-        numbers = [arg for arg in node.args if isinstance(arg, (int, float))]
-        moves_sign = node.target in (operator.add, operator.mul) and min(numbers, default=0) < 0
-        return inputs or moves_sign
-    return True
+    if name in ARITHMETIC_NAMES:
+        given = pytree.tree_leaves((node.args, node.kwargs))
+        return inputs or any(isinstance(arg, (int, float)) and arg < 0 for arg in given)
+    if name == "interpolate":
+        return inputs or OVERSHOOTING_MODE in (*node.args, *node.kwargs.values())
+    return inputs or name not in SIGN_KEEPING_NAMES
 
 
 def _target_name(node: fx.Node) -> str:

@@ -40,6 +40,8 @@ def reestimate_statistics(supernet: Supernet, images: Iterable[Tensor]) -> None:
         for bn, _, _ in norms:
             bn.training = True  # Not bn.train(): its dropout and activation stay in evaluation.
         for batch in images:
+            if len(batch) == 1:
+                continue  # A last batch of one image has no variance where features are 1 x 1.
             num_seen += len(batch)
             for bn, _, _ in norms:
                 bn.momentum = len(batch) / num_seen  # The first batch replaces what was there.

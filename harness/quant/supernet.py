@@ -239,7 +239,8 @@ def _check_convertible(model: nn.Module, nodes: list[LayerNode]) -> None:
         layer = modules[node.name]
         plain = nn.Conv2d if isinstance(layer, nn.Conv2d) else nn.Linear
         # timm's own Linear differs from torch's under torch.jit only.
-        is_plain = type(layer).forward is plain.forward or type(layer).__name__ == plain.__name__
+        kind = f"{type(layer).__module__}.{type(layer).__name__}"
+        is_plain = type(layer).forward is plain.forward or kind == "timm.layers.linear.Linear"
         if not is_plain:
             raise ConversionError(
                 f"{node.name} is a {type(layer).__name__}, which computes otherwise than "

@@ -112,6 +112,44 @@ def test_resnet18_inputs_are_all_unsigned() -> None:
     assert signed_inputs(converted(timm.create_model("resnet18", num_classes=10))) == []
 
 
+class Signed(nn.Module):
+    """A convolution behind an operation on non-negative values."""
+
+    def __init__(self, operation) -> None:
+        super().__init__()
+        self.stem, self.conv, self.head = (nn.Conv2d(3, 3, 1) for _ in range(3))
+        self.operation = operation
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.conv(self.operation(F.relu(self.stem(x))))))
+
+
+@pytest.mark.parametrize(
+    ("operation", "is_signed"),
+    [
+        (lambda x: x * -1, True),
+        (lambda x: torch.mul(x, -1), True),
+        (lambda x: x.mul(-0.5), True),
+        (lambda x: x.add(-1), True),
+        (lambda x: torch.add(x, x, alpha=-2), True),
+        (lambda x: torch.add(x, other=-3), True),
+        (lambda x: x - 1, True),
+        (lambda x: F.pad(x, (1, 1), value=-1.0), True),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bicubic"), True),
+        (nn.Upsample(scale_factor=2, mode="bicubic"), True),
+        (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), False),
+        (nn.Upsample(scale_factor=2), False),
+        (lambda x: F.pad(x, (1, 1)), False),
+        (lambda x: torch.add(x, x, alpha=2), False),
+        (lambda x: x.mean(-1, keepdim=True), False),
+        (lambda x: x * 2 + 1, False),
+    ],
+)
+def test_signs_follow_operations_on_non_negative_values(operation, is_signed: bool) -> None:
+    supernet = converted(Signed(operation), size=8)
+    assert ("conv" in signed_inputs(supernet)) == is_signed
+
+
 def test_signs_hold_on_a_real_forward_pass() -> None:
     torch.manual_seed(0)
     supernet = converted(timm.create_model("mobilenetv3_large_100", num_classes=10)).eval()
@@ -223,7 +261,16 @@ class Functional(nn.Module):
         return F.conv2d(self.conv(x), self.kernel)
 
 
+class Conv2d(nn.Conv2d):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + 1
+
+
 REFUSED = [
+    (
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Conv2d(3, 3, 1)),
+        r"^1 is a Conv2d, which computes otherwise than Conv2d and has no quantized form; choose",
+    ),
     (Branching, r"^forward of Branching cannot be followed by torch.fx: .*control flow; replace"),
     (
         lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Branching()),

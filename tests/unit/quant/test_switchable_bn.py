@@ -106,3 +106,11 @@ def test_no_images_leave_the_trained_statistics(supernet: Supernet) -> None:
     before = copy.deepcopy(supernet.state_dict())
     with recalibrated(supernet, []):
         assert all(torch.equal(v, before[k]) for k, v in supernet.state_dict().items())
+
+
+def test_a_last_batch_of_one_image_is_left_out(supernet: Supernet) -> None:
+    whole = batches()
+    with recalibrated(supernet, whole):
+        expected = [value.clone() for value in statistics(supernet.model.bn1)]
+    with recalibrated(supernet, [*whole, whole[0][:1]]):
+        torch.testing.assert_close(list(statistics(supernet.model.bn1)), expected, rtol=0, atol=0)
