@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -43,10 +43,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments))
     except HarnessError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", markup=False, highlight=False)
-        sys.exit(INTERRUPTED if isinstance(error, Stopped) else USER_ERROR)
+        _fail(str(error), code=INTERRUPTED if isinstance(error, Stopped) else USER_ERROR)
+    except OSError as error:
+        if error.filename is None:
+            raise  # Not about a file of the user's.
+        reason = (error.strerror or "unusable").lower()
+        _fail(f"{error.filename}: {reason}; check the path, its permissions and the free space")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        _fail(
+            "interrupted, what was done is kept; harness train goes on by the same command, "
+            "harness search with --resume",
+            code=INTERRUPTED,
+        )
+
+
+def _fail(message: str, *, code: int = USER_ERROR) -> NoReturn:
+    Console(stderr=True, soft_wrap=True).print(f"error: {message}", markup=False, highlight=False)
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 from rich.logging import RichHandler
+from torch import nn
 from typing_extensions import Self
 
 import harness
@@ -41,6 +42,17 @@ def create_accelerator(project: Path | None = None) -> Accelerator:
         # Left to itself DeepSpeed, which Accelerate imports, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     return accelerator
+
+
+def lay_channels_last(model: nn.Module) -> None:
+    """Lay convolution weights out channels-last, in which forward and backward are faster.
+
+    Outputs follow the weights. `model.to(memory_format=...)` would also give 1 x 1 kernels strides
+    that their gradients do not have, at which data-parallel reducers copy and warn.
+    """
+    for parameter in model.parameters():
+        if parameter.dim() == len("NCHW"):
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 def leave_process_group() -> None:

@@ -10,7 +10,7 @@
 # Train under SLURM, from the folder of the project. All arguments go to harness/train.py:
 #   sbatch --nodes 2 --gpus-per-node 4 slurm/train.sh --config configs/train/imagenet_resnet18.yaml
 #
-# HARNESS_ACCELERATE_CONFIG   optional: a file of configs/accelerate/
+# HARNESS_ACCELERATE_CONFIG   optional: a file that `accelerate config` wrote
 # HARNESS_PROCESSES_PER_NODE  optional: default is the GPUs of a node, or 1
 #
 # 180 seconds before the time limit SLURM sends SIGUSR1; the workers then save at the end of their

@@ -21,11 +21,18 @@ from harness.checkpoint import (
     save_checkpoint,
 )
 from harness.data import Splits, load_splits, train_batches
-from harness.errors import CheckpointError, RunError, Stopped
+from harness.errors import CheckpointError, DataError, RunError, Stopped
 from harness.quant.supernet import Supernet
-from harness.runtime import StopFlag, create_accelerator, environment, seed_step, setup_logging
+from harness.runtime import (
+    StopFlag,
+    create_accelerator,
+    environment,
+    lay_channels_last,
+    seed_step,
+    setup_logging,
+)
 from harness.spec.config import Config
-from harness.spec.files import write_json
+from harness.spec.files import write_json, write_text
 from harness.spec.run_dir import RUNS, RunDir
 from harness.training.assemble import build_model, calibrate_steps
 from harness.training.losses import StepLosses
@@ -88,9 +95,8 @@ class Trainer:
         self.run = run
         self.accelerator = accelerator
         self.splits: Splits = load_splits(config.data, seed=config.seed)
-        model = build_model(config, self.splits).to(accelerator.device)
-        # Convolutions and element-wise passes are faster so, on CPU and GPU.
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = build_model(config, self.splits).to(accelerator.device)
+        lay_channels_last(self.model)
         self.loader = train_batches(
             self.splits.train, batch_size=config.train.batch_size, seed=config.seed
         )
@@ -110,13 +116,22 @@ class Trainer:
         self.prepared_model, self.loader = prepared[0], prepared[1]
         self.optimizers = dict(zip(optimizers, prepared[2:], strict=True))
         self.steps_per_epoch = len(self.loader)
+        if self.steps_per_epoch == 0:
+            raise DataError(
+                f"train.batch_size {config.train.batch_size} in each of "
+                f"{accelerator.num_processes} processes is more than the {len(self.splits.train)} "
+                "training images; lower it or start fewer processes"
+            )
         self.passes = self._create_passes()
         if accelerator.is_main_process:
             self.run.save_config(config)
             write_json(self.run.environment_path, environment())
             if isinstance(self.model, Supernet):
                 self.model.network.save(self.run.network_path)
-        accelerator.init_trackers("tensorboard")
+            self._forget_after(self.step)
+        # Hides the events of steps that are taken again.
+        purge = {"tensorboard": {"purge_step": self.step + 1}}
+        accelerator.init_trackers("tensorboard", init_kwargs=purge)
 
     def fit(self) -> None:
         """Train to the last epoch, or until a stop signal; checkpoints tell where to go on."""
@@ -124,9 +139,10 @@ class Trainer:
         total_steps = train_config.epochs * self.steps_per_epoch
         with StopFlag() as stop, _progress(enabled=self.accelerator.is_main_process) as bar:
             task = bar.add_task("training", total=total_steps, completed=self.step)
-            while self.step < total_steps and not stop.is_set:
+            is_stopped = False
+            while self.step < total_steps and not is_stopped:
                 epoch = self.step // self.steps_per_epoch
-                self._train_epoch(epoch, total_steps, stop, lambda: bar.advance(task))
+                is_stopped = self._train_epoch(epoch, total_steps, stop, lambda: bar.advance(task))
                 is_last = self.step >= total_steps
                 if self.step % self.steps_per_epoch == 0:
                     done = epoch + 1
@@ -134,7 +150,7 @@ class Trainer:
                         self._validate(done)
                     if done % train_config.checkpoint_every_epochs == 0 and not is_last:
                         self._save()
-        if stop.is_set and self.step < total_steps:
+        if is_stopped and self.step < total_steps:
             self._save()
             self._close_trackers()
             raise Stopped(
@@ -143,7 +159,12 @@ class Trainer:
             )
         self._finish(total_steps)
 
-    def _train_epoch(self, epoch: int, total_steps: int, stop: StopFlag, advance: Any) -> None:
+    def _train_epoch(self, epoch: int, total_steps: int, stop: StopFlag, advance: Any) -> bool:
+        """Train to the end of an epoch; return whether the ranks agreed to stop before it.
+
+        Only what they agreed on counts: a signal that reaches one rank while it validates or saves
+        must not part it from the others, so it waits for the next step.
+        """
         self.prepared_model.train()
         for images, labels in self._remaining_batches(epoch):
             losses = self._optimize(images, labels, total_steps)
@@ -152,7 +173,8 @@ class Trainer:
             if self.step % LOG_EVERY_STEPS == 0 or self.step == total_steps:
                 self._log({"epoch": epoch, **losses.as_floats()})
             if self._any_rank(stop):
-                return
+                return True
+        return False
 
     def _remaining_batches(self, epoch: int) -> Any:
         """Return the epoch's batches from the present step on."""
@@ -183,10 +205,10 @@ class Trainer:
 
     def _any_rank(self, stop: StopFlag) -> bool:
         """Agree over ranks on stopping, so that none waits for another."""
-        if self.accelerator.num_processes > 1:
-            flag = torch.tensor([float(stop.is_set)], device=self.accelerator.device)
-            stop.is_set = bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
-        return stop.is_set
+        if self.accelerator.num_processes == 1:
+            return stop.is_set
+        flag = torch.tensor([float(stop.is_set)], device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum").item() > 0)
 
     def _create_passes(self) -> StepPasses:
         train_config = self.config.train
@@ -253,6 +275,13 @@ class Trainer:
         logger.info("going on from step %d of %s", self.step, checkpoint)
         return states
 
+    def _forget_after(self, step: int) -> None:
+        """Drop metrics of steps that a kill lost, so that they do not stand there twice."""
+        if self.run.metrics_path.exists():
+            lines = self.run.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+            write_text(self.run.metrics_path, "".join(kept))
+
     def _share_buffers(self) -> None:
         """Give every rank the averaged BN statistics of rank 0, which alone are saved."""
         if self.accelerator.num_processes > 1:
@@ -276,10 +305,10 @@ def newest_step(run: RunDir) -> int | None:
 
 def _check_run(run: RunDir, config: Config, resume: str) -> Path | None:
     """Return the checkpoint to go on from, after checking that nothing is in the way."""
-    if resume not in ("auto", "never"):
-        return _check_checkpoint(Path(resume), config)
+    run.check_writable()
+    given = None if resume in ("auto", "never") else _check_checkpoint(Path(resume), config)
     if not run.config_path.exists():
-        return None
+        return given
     if resume == "never":
         raise RunError(
             f"{run.path} holds a run and --resume is never; give another --out or remove it"
@@ -288,8 +317,18 @@ def _check_run(run: RunDir, config: Config, resume: str) -> Path | None:
         raise RunError(
             f"{run.path} holds a run of another configuration; give another --out or remove it"
         )
-    checkpoint = newest_checkpoint(run)
-    return None if checkpoint is None else _check_checkpoint(checkpoint, config)
+    newest = newest_checkpoint(run)
+    if newest is None and run.is_finished:
+        raise CheckpointError(
+            f"{run.path} is finished and its checkpoints are gone; "
+            "restore them, or remove the folder to train again"
+        )
+    if given is not None and (newest is None or not given.samefile(newest)):
+        raise RunError(
+            f"{run.path} holds a run already, and {given} is not its newest checkpoint; "
+            "give another --out, or --resume auto to go on with that run"
+        )
+    return None if newest is None else _check_checkpoint(newest, config)
 
 
 def _check_checkpoint(checkpoint: Path, config: Config) -> Path:
@@ -303,6 +342,11 @@ def _check_checkpoint(checkpoint: Path, config: Config) -> Path:
             f"checkpoint {checkpoint} was made with another configuration; use that one"
         )
     return checkpoint
+
+
+def _step_of(metrics_line: str) -> int:
+    step: int = json.loads(metrics_line)["step"]
+    return step
 
 
 def _progress(*, enabled: bool) -> Progress:

@@ -9,26 +9,44 @@ from pathlib import Path
 import pytest
 
 from harness.accuracy import count_policy_errors
-from harness.checkpoint import load_supernet
+from harness.checkpoint import load_supernet, newest_checkpoint
 from harness.data import eval_batches, load_splits
 from harness.spec.run_dir import RunDir
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
+FOLDER = Path(__file__).parent
 
 
-@pytest.fixture(scope="module")
-def reports(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("two")
+def run_two(script: str, folder: Path) -> tuple[list[dict], str]:
+    """Run a script in two processes; return what each rank reported, and their error streams."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               "--nproc_per_node", "2", SCRIPT, folder]  # fmt: skip
+               "--nproc_per_node", "2", FOLDER / script, folder]  # fmt: skip
     environment = {
         **os.environ,
         "ACCELERATE_USE_CPU": "true",
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(SCRIPT.parents[2]),
+        "PYTHONPATH": str(FOLDER.parents[1]),
     }
-    subprocess.run(command, env=environment, check=True, timeout=110)
-    return folder, [json.loads((folder / f"rank{r}.json").read_text()) for r in range(2)]
+    done = subprocess.run(
+        command, env=environment, check=False, timeout=110, stderr=subprocess.PIPE, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads((folder / f"rank{r}.json").read_text()) for r in range(2)], done.stderr
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    return folder, *run_two("two_processes.py", folder)
+
+
+@pytest.fixture(scope="module")
+def reports(run):
+    folder, ranks, _ = run
+    return folder, ranks
+
+
+def test_gradients_lie_as_the_reducer_wants_them(run):
+    assert "bucket_view" not in run[2]  # It copies, and warns, where strides differ.
 
 
 def test_ranks_end_with_the_same_weights(reports):
@@ -49,9 +67,9 @@ def test_ranks_draw_the_same_policies(reports):
 
 def test_error_counts_are_those_of_one_process(reports):
     folder, (first, second) = reports
-    run = RunDir(folder / "run")
-    supernet = load_supernet(run)
-    config = run.load_config()
+    trained = RunDir(folder / "run")
+    supernet = load_supernet(trained)
+    config = trained.load_config()
     batches = eval_batches(load_splits(config.data, seed=config.seed).search, batch_size=30)
     policies = [supernet.largest_policy, supernet.smallest_policy]
     alone = count_policy_errors(supernet, policies, batches)
@@ -63,3 +81,26 @@ def test_ranks_search_as_one_and_resume_from_a_torn_journal(reports):
     whole, resumed = first["found"]
     assert first["found"] == second["found"]
     assert resumed == whole
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    (first, second), _ = run_two("stopped_ranks.py", folder)
+    assert first == second
+    return folder, first
+
+
+def test_a_signal_while_one_rank_validates_stops_both_at_the_next_step(refusals):
+    folder, raised = refusals
+    assert raised["stopped"].startswith("Stopped: stopped by a signal at step 5 of 8, saved in ")
+    assert newest_checkpoint(RunDir(folder / "stopped")).name == "step_00000005"
+
+
+def test_fewer_batches_than_ranks_are_refused(refusals):
+    folder, raised = refusals
+    assert raised["too few"] == (
+        "DataError: train.batch_size 300 in each of 2 processes is more than the 320 training "
+        "images; lower it or start fewer processes"
+    )
+    assert not (folder / "few").exists()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -140,6 +141,109 @@ def test_truncated_checkpoint_is_named(tmp_path, refused):
     assert f"{weights} has 100 bytes, its manifest says" in message
 
 
+def test_resume_from_a_path_leaves_another_run_alone(trained_run, tmp_path, refused):
+    """Neither a run of another configuration nor a later checkpoint of its own is written over."""
+    other = train(quick_config("seed=5", "train.epochs=1"), out=tmp_path / "other")
+    other.summary_path.unlink()
+    mine = newest_checkpoint(trained_run)
+    before = files_under(other.path)
+    message = refused("train", "--out", other.path, *quick_sets(), "--resume", mine)
+    assert message == f"{other.path} holds a run of another configuration; give another --out or " \
+        "remove it"  # fmt: skip
+    assert files_under(other.path) == before
+    older = next(iter(sorted(trained_run.checkpoints.glob("step_*"))))
+    assert older != mine
+    message = refused("train", "--out", trained_run.path, *quick_sets(), "--resume", older)
+    assert f"holds a run already, and {older} is not its newest checkpoint; give" in message
+
+
+def test_resume_from_a_path_into_a_new_folder(trained_run, tmp_path):
+    older = next(iter(sorted(trained_run.checkpoints.glob("step_*"))))
+    run = train(quick_config(), out=tmp_path / "new", resume=str(older))
+    assert _weights(run) == _weights(trained_run)
+
+
+def test_a_finished_run_without_checkpoints_is_said_to_be_lost(tmp_path, refused):
+    run = train(quick_config("train.epochs=0"), out=tmp_path / "run")
+    shutil.rmtree(run.checkpoints)
+    message = refused("train", "--out", run.path, *quick_sets(), "--set", "train.epochs=0")
+    assert message == f"{run.path} is finished and its checkpoints are gone; restore them, or " \
+        "remove the folder to train again"  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["file", "file/run"])
+def test_out_that_cannot_be_a_folder_is_refused(tmp_path, refused, name):
+    (tmp_path / "file").touch()
+    out = tmp_path / name
+    assert f"{out} cannot be a run folder, {tmp_path / 'file'} is a file; give --out" == refused(
+        "train", "--out", out, *quick_sets()
+    )
+
+
+def test_out_where_nothing_can_be_made_is_refused(refused):
+    message = refused("train", "--out", "/proc/run", *quick_sets())
+    assert message.startswith("/proc/run")  # As root the write itself fails, else the check does.
+    assert "read-only; give --out" in message or "check the path, its permissions" in message
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (
+            lambda text: "",
+            "config.yaml lacks seed, a run's configuration is written whole; restore",
+        ),
+        (lambda text: text[: text.index("search:")], "config.yaml lacks search.error_weight"),
+        (lambda text: text.replace("seed: 0", "seed: 1"), "was made with another configuration"),
+    ],
+)
+def test_damaged_configuration_of_a_run_is_refused(tmp_path, trained_run, refused, edit, message):
+    run = RunDir(shutil.copytree(trained_run.path, tmp_path / "run"))
+    run.config_path.write_text(edit(run.config_path.read_text()))
+    assert message in refused("eval", "--run", run.path, "--policy", "3/3")
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda layers: layers[2].update(weight_candidates=[]), "weight_candidates []); restore"),
+        (lambda layers: layers[2].update(is_pinned=True), "weight_candidates [6, 5, 4, 3, 2])"),
+        (lambda layers: layers.insert(0, 5), "object is not subscriptable); restore it"),
+    ],
+)
+def test_damaged_network_of_a_run_is_refused(tmp_path, trained_run, refused, edit, message):
+    run = RunDir(shutil.copytree(trained_run.path, tmp_path / "run"))
+    values = json.loads(run.network_path.read_text())
+    edit(values["layers"])
+    run.network_path.write_text(json.dumps(values))
+    assert message in refused("eval", "--run", run.path, "--policy", "3/3")
+
+
+def test_killed_run_goes_on_to_the_same_weights_and_metrics(tmp_path, monkeypatch):
+    """A kill -9 behind the first checkpoint, while later steps are in the metrics already."""
+    monkeypatch.setattr(trainer, "LOG_EVERY_STEPS", 1)
+    config = quick_config("train.epochs=3")
+    whole = train(config, out=tmp_path / "whole")
+    out = tmp_path / "killed"
+    code = (
+        "import os, signal; from harness.training import trainer; from journey_runs import "
+        "quick_config; trainer.LOG_EVERY_STEPS = 1\n"
+        "def die(self, stop):\n"
+        "    if self.step == 13: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return False\n"
+        "trainer.Trainer._any_rank = die\n"
+        f"trainer.train(quick_config('train.epochs=3'), out=trainer.Path({str(out)!r}))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    assert process.returncode == -signal.SIGKILL
+    run = RunDir(out)
+    assert newest_checkpoint(run).name == "step_00000008"
+    assert json.loads(run.metrics_path.read_text().splitlines()[-1])["step"] == 13
+    train(config, out=out)
+    assert _weights(run) == _weights(whole)
+    assert run.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+
+
 def test_interrupt_saves_and_leaves_a_whole_checkpoint(tmp_path):
     out = tmp_path / "run"
     command = [sys.executable, REPOSITORY / "harness/train.py", "--out", out, *quick_sets(),
@@ -167,7 +271,7 @@ def test_accelerate_launch_trains_from_any_working_directory(tmp_path):
     assert RunDir(tmp_path / "runs/resnet8_digits_seed0").is_finished
 
 
-def test_supernet_is_what_is_trained(trained_run, monkeypatch):
+def test_supernet_is_what_is_trained(trained_run):
     from harness.checkpoint import load_supernet
 
     supernet = load_supernet(trained_run)

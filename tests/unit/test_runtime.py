@@ -5,8 +5,9 @@ import signal
 
 import pytest
 import torch
+from torch import nn
 
-from harness.runtime import StopFlag, environment, seed_step
+from harness.runtime import StopFlag, environment, lay_channels_last, seed_step
 
 
 def test_a_step_is_seeded_by_seed_step_and_rank() -> None:
@@ -35,6 +36,14 @@ def test_a_second_ctrl_c_aborts() -> None:
         assert stop.is_set
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_channels_last_leaves_kernels_of_one_pixel_as_their_gradients_lie() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 5, 1), nn.Linear(2, 2))
+    lay_channels_last(model)
+    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert not model[0].weight.is_contiguous()
+    assert model[1].weight.stride() == (4, 1, 1, 1)
 
 
 def test_environment_names_versions() -> None:

@@ -1,0 +1,51 @@
+"""Run by torchrun in two processes: a signal reaches one rank while it validates.
+
+Then a batch of which there are fewer than ranks. Each rank notes what it raised.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from two_processes import OVERRIDES
+
+from harness.errors import HarnessError
+from harness.runtime import leave_process_group
+from harness.spec.config import load_config
+from harness.training import trainer
+
+torch.set_num_threads(1)
+
+
+def main() -> None:
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    validate = trainer.validate
+
+    def interrupted(*arguments: object) -> dict[str, float]:
+        accuracies = validate(*arguments)
+        if rank == 0:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return accuracies
+
+    trainer.validate = interrupted
+    report = {
+        "stopped": _raised(folder / "stopped"),
+        "too few": _raised(folder / "few", "train.batch_size=300"),
+    }
+    (folder / f"rank{rank}.json").write_text(json.dumps(report), encoding="utf-8")
+    leave_process_group()
+
+
+def _raised(out: Path, *overrides: str) -> str:
+    try:
+        trainer.train(load_config(None, overrides=[*OVERRIDES, *overrides]), out=out)
+    except HarnessError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+if __name__ == "__main__":
+    main()
