@@ -27,7 +27,7 @@ from harness.spec.config import Config, load_config
 from harness.spec.cost import bitops
 from harness.spec.files import read_json, write_json, write_text
 from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, uniform_policy
+from harness.spec.policy import Policy, policy_label, uniform_policy
 from harness.spec.run_dir import RunDir
 from harness.training.trainer import train
 
@@ -157,13 +157,13 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
         "found": outcome.found.test_accuracy,
         "found_bitops": outcome.found.bitops,
         "uniform_within": within.test_accuracy,
-        "uniform_within_label": within.policy.label,
+        "uniform_within_label": within.label,
         "uniform_within_bitops": within.bitops,
         "uniform_above": above.test_accuracy,
-        "uniform_above_label": above.policy.label,
+        "uniform_above_label": above.label,
         "uniform_above_bitops": above.bitops,
         "equal_within": trained.accuracy([equal], split="test")[0],
-        "equal_within_label": equal.label,
+        "equal_within_label": policy_label(equal, network),
         "equal_within_bitops": bitops(network, equal),
         "random": mean(trained.accuracy(randoms, split="test")),
         "evaluations": outcome.evaluations,

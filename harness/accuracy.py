@@ -5,7 +5,7 @@ counts of wrong images are added as integers; so a policy's error count never de
 policies, ranks or workers share the work.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -37,6 +37,7 @@ def count_policy_errors(
     batches: EvalBatches,
     *,
     recalibration: EvalBatches | None = None,
+    on_policy: Callable[[], None] | None = None,
 ) -> list[int]:
     """Return how many images each policy classifies wrongly, summed over ranks.
 
@@ -46,6 +47,7 @@ def count_policy_errors(
         batches: The whole split; every rank is given all of it and takes its share.
         recalibration: Training images that re-estimate BN statistics for each policy, on every
             rank alike; None leaves the trained statistics.
+        on_policy: Called after each policy, to show progress.
     """
     supernet.eval()
     counts = []
@@ -54,6 +56,8 @@ def count_policy_errors(
             supernet.set_policy(policy)
             with recalibrated(supernet, _images(recalibration, _device(supernet))):
                 counts.append(_count_wrong(supernet, batches))
+            if on_policy is not None:
+                on_policy()
     return _sum_over_ranks(counts)
 
 

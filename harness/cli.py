@@ -50,11 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         reason = (error.strerror or "unusable").lower()
         _fail(f"{error.filename}: {reason}; check the path, its permissions and the free space")
     except KeyboardInterrupt:
-        _fail(
-            "interrupted, what was done is kept; harness train goes on by the same command, "
-            "harness search with --resume",
-            code=INTERRUPTED,
-        )
+        sys.exit(INTERRUPTED)
 
 
 def _fail(message: str, *, code: int = USER_ERROR) -> NoReturn:
@@ -212,6 +208,11 @@ def _work() -> Iterator[None]:
     with redirect_stdout(sys.stderr):
         try:
             yield
+        except KeyboardInterrupt:
+            raise Stopped(
+                "interrupted, what was done is kept; harness train and demo go on by the same "
+                "command, harness search with --resume"
+            ) from None
         finally:
             leave_process_group()
 

@@ -17,6 +17,14 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
 from rich.logging import RichHandler
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from torch import nn
 from typing_extensions import Self
 
@@ -68,6 +76,19 @@ def setup_logging(*, is_main_process: bool = True) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(logging.INFO if is_main_process else logging.WARNING)
+
+
+def progress(*, enabled: bool) -> Progress:
+    """Return a progress display on the error stream; a total of None shows a count alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),  # Standard output is for results.
+        disable=not enabled,
+    )
 
 
 def seed_step(seed: int, step: int, *, rank: int = 0) -> None:

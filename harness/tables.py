@@ -121,7 +121,7 @@ def outcomes_table(outcomes: "list[SearchOutcome]") -> Table:
 
 
 def _reported_cells(label: str, reported: "ReportedPolicy") -> tuple[str, ...]:
-    shown = label if label == "found" else f"{label}, {reported.policy.label}"
+    shown = label if label == "found" else f"{label}, {reported.label}"
     return (
         shown,
         format_bitops(reported.bitops),

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import broadcast_object_list
+from rich.progress import Progress
 
 from harness.errors import RunError
+from harness.runtime import progress
 from harness.search.engine import Found, greedy_search
 from harness.search.evaluator import ProposalEvaluator, TrainedRun, load_run
 from harness.search.journal import Journal
@@ -22,6 +24,9 @@ from harness.spec.policy import Policy, save_policy
 from harness.spec.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
+
+RESULTS = ("journal.jsonl", "policy.json", "frontier.json")
+"""Files of one target's folder."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,20 +89,30 @@ def search(
     _check_folders([target.folder for target in budgets], resume=options.resume)
     trained = load_run(run)
     known: dict[Policy, int] = {}
-    return [_search_target(trained, target, options, known) for target in budgets]
+    with progress(enabled=trained.is_main_process) as bar:
+        return [_search_target(trained, target, options, known, bar) for target in budgets]
 
 
 def _search_target(
-    trained: TrainedRun, target: Target, options: SearchOptions, known: dict[Policy, int]
+    trained: TrainedRun,
+    target: Target,
+    options: SearchOptions,
+    known: dict[Policy, int],
+    bar: Progress,
 ) -> SearchOutcome:
     started = time.perf_counter()
     network = trained.supernet.network
     path = target.folder / "journal.jsonl" if trained.is_main_process else None
-    journal = Journal(path, _journal_header(trained))
+    journal = Journal(path, _journal_header(trained), network)
     # Every rank must know what rank 0 read, or they would ask for different evaluations.
     (read,) = broadcast_object_list([journal.errors])
+    shared = {policy: wrong for policy, wrong in known.items() if policy not in read}
+    if shared:
+        # So that this journal alone leads to this target's result again.
+        journal.add(list(shared), list(shared.values()))
     known.update(read)
-    evaluator = ProposalEvaluator(trained, journal)
+    searching = bar.add_task(f"{target.text}: policies evaluated", total=None)
+    evaluator = ProposalEvaluator(trained, journal, on_policy=lambda: bar.advance(searching))
     found = greedy_search(
         network,
         target.bitops,
@@ -108,7 +123,10 @@ def _search_target(
     )
     known.update(journal.errors)
     seconds = time.perf_counter() - started
-    chosen = report(trained, known, target.bitops)
+    bar.update(searching, total=evaluator.num_evaluated)
+    reporting = bar.add_task(f"{target.text}: finalists scored", total=None)
+    chosen = report(trained, known, target.bitops, on_policy=lambda: bar.advance(reporting))
+    bar.update(reporting, total=bar.tasks[reporting].completed)
     outcome = SearchOutcome(
         found=chosen.found,
         uniform_within=chosen.uniform_within,
@@ -183,7 +201,7 @@ def _check_folders(folders: Sequence[Path], *, resume: bool) -> None:
     if len(set(folders)) < len(folders):
         raise RunError("a target is given twice; give each --target-bitops once")
     for folder in folders:
-        if not resume and (folder / "journal.jsonl").exists():
+        if not resume and any((folder / name).exists() for name in RESULTS):
             raise RunError(
                 f"{folder} holds a search already; give --resume to go on with it, or another --out"
             )

@@ -1,16 +1,16 @@
 """Scores policies of a run on its images: for the search, and for the final report."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from harness.accuracy import count_policy_errors
 from harness.checkpoint import EMA_FILE, load_supernet, newest_checkpoint
 from harness.data import EvalBatches, ImageSplit, Splits, eval_batches, load_splits
 from harness.quant.supernet import Supernet
-from harness.runtime import create_accelerator
+from harness.runtime import create_accelerator, lay_channels_last
 from harness.search.engine import PolicyArray
 from harness.search.journal import Journal
 from harness.spec.config import Config
@@ -36,16 +36,21 @@ class TrainedRun:
         """Return the images that score proposals."""
         return self._batches(self.splits.search, self.config.search.images)
 
-    def accuracy(self, policies: list[Policy], *, split: str) -> list[float]:
+    def accuracy(
+        self, policies: list[Policy], *, split: str, on_policy: Callable[[], None] | None = None
+    ) -> list[float]:
         """Return each policy's accuracy (0..1) with its own BN statistics, as it is reported.
 
         Args:
             policies: Policies to report.
             split: `train`, `search` or `test`.
+            on_policy: Called after each policy.
         """
         batches = self._batches(getattr(self.splits, split), None)
         recalibration = self.recalibration(self.config.eval.recalibrate_images)
-        errors = count_policy_errors(self.supernet, policies, batches, recalibration=recalibration)
+        errors = count_policy_errors(
+            self.supernet, policies, batches, recalibration=recalibration, on_policy=on_policy
+        )
         return [1 - count / batches.num_images for count in errors]
 
     def weights_digest(self) -> str:
@@ -67,7 +72,8 @@ def load_run(run: RunDir) -> TrainedRun:
     config = run.load_config()
     accelerator = create_accelerator()
     # Channels last: the same counts without recalibration, a third less time on two CPU cores.
-    supernet = load_supernet(run).to(memory_format=torch.channels_last)
+    supernet = load_supernet(run)
+    lay_channels_last(supernet)
     return TrainedRun(
         run=run,
         config=config,
@@ -80,18 +86,25 @@ def load_run(run: RunDir) -> TrainedRun:
 class ProposalEvaluator:
     """The callable that the engine hands batches of policies to; it notes them in the journal."""
 
-    def __init__(self, trained: TrainedRun, journal: Journal) -> None:
+    def __init__(
+        self, trained: TrainedRun, journal: Journal, *, on_policy: Callable[[], None] | None = None
+    ) -> None:
         self._supernet = trained.supernet
         self._batches = trained.search_batches()
         self._recalibration = trained.recalibration(trained.config.search.recalibrate_images)
         self._journal = journal
+        self._on_policy = on_policy
         self.num_evaluated = 0
 
     def __call__(self, policies: PolicyArray) -> list[float]:
         """Return the wrong images of each policy, (n, layers, 2) to n counts."""
         batch = [Policy(policy) for policy in np.asarray(policies).tolist()]
         errors = count_policy_errors(
-            self._supernet, batch, self._batches, recalibration=self._recalibration
+            self._supernet,
+            batch,
+            self._batches,
+            recalibration=self._recalibration,
+            on_policy=self._on_policy,
         )
         self._journal.add(batch, errors)
         self.num_evaluated += len(batch)

@@ -1,7 +1,8 @@
 """Every evaluated policy on disk as soon as it is known, so that a search can go on after a kill.
 
 One JSON object per line: a header that says what the errors were counted with, then one line per
-batch of policies, flushed to disk before the search goes on. A torn last line is dropped.
+batch of policies, flushed to disk before the search goes on. A kill can tear the last line, which
+is then dropped; damage anywhere else is refused, for what stands behind it would be lost.
 """
 
 import json
@@ -10,9 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError
+from harness.errors import PolicyError, RunError
 from harness.spec.files import FORMAT_VERSION, write_text
-from harness.spec.policy import Policy
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import Policy, check_trained
 
 
 class Journal:
@@ -22,18 +24,20 @@ class Journal:
         errors: Wrong images by policy, in the order they were evaluated.
     """
 
-    def __init__(self, path: Path | None, header: dict[str, Any]) -> None:
+    def __init__(self, path: Path | None, header: dict[str, Any], network: NetworkSpec) -> None:
         """Open a journal, or start it.
 
         Args:
             path: The file; None keeps nothing on disk (ranks beside the first).
             header: What the errors depend on: network, images, weights ...
+            network: The network of the policies.
 
         Raises:
-            RunError: The file was made with another header.
+            RunError: The file was made with another header, or is damaged.
         """
         self.errors: dict[Policy, int] = {}
         self._path = path
+        self._network = network
         if path is None:
             return
         head = {"format": FORMAT_VERSION, **header}
@@ -59,20 +63,46 @@ class Journal:
         return json.dumps({"policies": policies, "errors": list(batch.values())})
 
     def _load(self, path: Path, head: dict[str, Any]) -> None:
-        lines = path.read_text(encoding="utf-8").splitlines()
         try:
-            found = json.loads(lines[0]) if lines else None
-        except ValueError:
-            found = None
-        if found != json.loads(json.dumps(head)):
+            *whole, torn = path.read_bytes().decode().split("\n")
+        except UnicodeDecodeError as problem:
+            raise _damaged(str(path), str(problem)) from None
+        if not whole and json.dumps(head).startswith(torn):
+            return  # Killed before the first line was whole.
+        if not whole or _parsed(whole[0]) != json.loads(json.dumps(head)):
             raise RunError(
                 f"journal {path} was made with other weights, images or settings; "
                 "remove it or give another --out"
             )
-        for line in lines[1:]:
-            try:
-                batch = json.loads(line)
-            except ValueError:
-                return  # Torn by a kill; what follows it was never written.
-            policies = map(Policy, batch["policies"])
-            self.errors.update(zip(policies, batch["errors"], strict=True))
+        for number, line in enumerate(whole[1:], start=2):
+            self.errors.update(self._read_batch(line, place=f"line {number} of {path}"))
+
+    def _read_batch(self, line: str, *, place: str) -> dict[Policy, int]:
+        try:
+            return self._batch(json.loads(line))
+        except (KeyError, TypeError, ValueError, PolicyError) as problem:
+            raise _damaged(place, str(problem)) from None
+
+    def _batch(self, values: dict[str, Any]) -> dict[Policy, int]:
+        policies = [Policy(policy) for policy in values["policies"]]
+        for policy in policies:
+            if len(policy) != len(self._network.layers):
+                raise ValueError(f"{len(policy)} layers, not {len(self._network.layers)}")
+            check_trained(policy, self._network)
+        errors = values["errors"]
+        if not all(type(error) is int and error >= 0 for error in errors):
+            raise ValueError("an error that is no count")
+        return dict(zip(policies, errors, strict=True))
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
+
+
+def _damaged(place: str, what: str) -> RunError:
+    return RunError(
+        f"journal: {place} is damaged ({what}); restore it, or give another --out to search anew"
+    )

@@ -5,14 +5,14 @@ best uniform policies beside them, are scored again on the whole search split be
 the test split is read last, and decides nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
+from functools import partial
 
 from harness.search.evaluator import TrainedRun
 from harness.spec.cost import bitops
 from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, uniform_policy
+from harness.spec.policy import Policy, policy_label, uniform_pairs, uniform_policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class ReportedPolicy:
     """A policy with what it costs and how accurate it is, BN statistics re-estimated."""
 
     policy: Policy
+    label: str
+    """`W/A` of a uniform policy, else `mixed`."""
     bitops: int
     search_accuracy: float
     test_accuracy: float
@@ -34,18 +36,6 @@ class Report:
     """The most accurate uniform W/A policy within the target, by the search split."""
     uniform_above: ReportedPolicy | None
     """The cheapest policy with equal weight and activation bits that costs at least as much."""
-
-
-def uniform_pairs(network: NetworkSpec) -> list[Policy]:
-    """Return the distinct uniform W/A policies over all candidates, cheapest first."""
-    free = [layer for layer in network.layers if not layer.is_pinned]
-    weights = {bits for layer in free for bits in layer.weight_candidates}
-    acts = {bits for layer in free for bits in layer.act_candidates}
-    policies = {
-        uniform_policy(network, weight_bits=weight, act_bits=act)
-        for weight, act in product(weights, acts)
-    }
-    return sorted(policies, key=lambda policy: (bitops(network, policy), policy.bits))
 
 
 def finalists(
@@ -65,22 +55,30 @@ def finalists(
     return [policy for _, cost, _, policy in ranked if cost <= target][:limit]
 
 
-def report(trained: TrainedRun, known: Mapping[Policy, int], target: int) -> Report:
+def report(
+    trained: TrainedRun,
+    known: Mapping[Policy, int],
+    target: int,
+    *,
+    on_policy: Callable[[], None] | None = None,
+) -> Report:
     """Choose among the finalists on the whole search split; measure the choice on the test split.
 
     Args:
         trained: The run.
         known: Wrong images by evaluated policy, one within the target at least.
         target: Budget in BitOPs.
+        on_policy: Called after each policy that is scored.
     """
     network = trained.supernet.network
+    score = partial(trained.accuracy, on_policy=on_policy)
     limit = trained.config.search.finalists
-    pairs = set(uniform_pairs(network))
+    pairs = set(uniform_pairs(network).values())
     uniform_known = {policy: wrong for policy, wrong in known.items() if policy in pairs}
     uniform_best = finalists(network, uniform_known, target, limit=limit)
     best = finalists(network, known, target, limit=limit)
     contenders = list(dict.fromkeys([*best, *uniform_best]))
-    scores = dict(zip(contenders, trained.accuracy(contenders, split="search"), strict=True))
+    scores = dict(zip(contenders, score(contenders, split="search"), strict=True))
 
     def merit(policy: Policy) -> tuple[float, int]:
         return scores[policy], -bitops(network, policy)
@@ -89,13 +87,14 @@ def report(trained: TrainedRun, known: Mapping[Policy, int], target: int) -> Rep
     within = max(uniform_best, key=merit, default=None)
     above = _equal_bits_above(network, bitops(network, found))
     if above is not None and above not in scores:
-        (scores[above],) = trained.accuracy([above], split="search")
+        (scores[above],) = score([above], split="search")
     shown = [policy for policy in (found, within, above) if policy is not None]
-    on_test = dict(zip(shown, trained.accuracy(shown, split="test"), strict=True))
+    on_test = dict(zip(shown, score(shown, split="test"), strict=True))
 
     def reported(policy: Policy) -> ReportedPolicy:
         return ReportedPolicy(
             policy=policy,
+            label=policy_label(policy, network),
             bitops=bitops(network, policy),
             search_accuracy=scores[policy],
             test_accuracy=on_test[policy],

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ MAX_BITS = 32
 class Policy:
     """Bit-widths per layer, in the network's order, pinned layers included.
 
-    >>> Policy([(8, 8), (4, 3)]).label
-    'mixed'
     >>> len(Policy([(8, 8), (4, 3)]))
     2
     """
@@ -36,12 +35,6 @@ class Policy:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self.bits)
-
-    @property
-    def label(self) -> str:
-        """`W/A` where every layer but the first and last is alike, else `mixed`."""
-        inner = set(self.bits[1:-1])
-        return "{}/{}".format(*inner.pop()) if len(inner) == 1 else "mixed"
 
 
 def uniform_policy(
@@ -65,6 +58,28 @@ def uniform_policy(
         else:
             pairs.append((weight_bits, act_bits))
     return Policy(pairs)
+
+
+def uniform_pairs(network: NetworkSpec) -> dict[str, Policy]:
+    """Return the uniform policies over all candidates by their bits, `W/A`, the fewest bits first.
+
+    Where layers have candidates of their own (depthwise ones stop earlier), pairs that come to the
+    same policy stand under the fewest bits alone.
+    """
+    free = [layer for layer in network.layers if not layer.is_pinned]
+    weights = sorted({bits for layer in free for bits in layer.weight_candidates})
+    acts = sorted({bits for layer in free for bits in layer.act_candidates})
+    labels: dict[Policy, str] = {}
+    for weight, act in product(weights, acts):
+        policy = uniform_policy(network, weight_bits=weight, act_bits=act)
+        labels.setdefault(policy, f"{weight}/{act}")
+    return {label: policy for policy, label in labels.items()}
+
+
+def policy_label(policy: Policy, network: NetworkSpec) -> str:
+    """Return the bits `W/A` of a uniform policy, else `mixed`."""
+    labels = {uniform: label for label, uniform in uniform_pairs(network).items()}
+    return labels.get(policy, "mixed")
 
 
 def nearest_candidate(candidates: Sequence[int], bits: int) -> int:

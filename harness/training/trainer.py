@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
@@ -28,6 +26,7 @@ from harness.runtime import (
     create_accelerator,
     environment,
     lay_channels_last,
+    progress,
     seed_step,
     setup_logging,
 )
@@ -137,7 +136,7 @@ class Trainer:
         """Train to the last epoch, or until a stop signal; checkpoints tell where to go on."""
         train_config = self.config.train
         total_steps = train_config.epochs * self.steps_per_epoch
-        with StopFlag() as stop, _progress(enabled=self.accelerator.is_main_process) as bar:
+        with StopFlag() as stop, progress(enabled=self.accelerator.is_main_process) as bar:
             task = bar.add_task("training", total=total_steps, completed=self.step)
             is_stopped = False
             while self.step < total_steps and not is_stopped:
@@ -347,14 +346,3 @@ def _check_checkpoint(checkpoint: Path, config: Config) -> Path:
 def _step_of(metrics_line: str) -> int:
     step: int = json.loads(metrics_line)["step"]
     return step
-
-
-def _progress(*, enabled: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),  # Standard output is for results.
-        disable=not enabled,
-    )

@@ -1,7 +1,13 @@
 """`harness search` and `harness eval` on a trained run."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from journey_runs import QUICK, files_under
@@ -9,6 +15,7 @@ from journey_runs import QUICK, files_under
 from harness.spec.cost import bitops
 from harness.spec.network import NetworkSpec
 from harness.spec.policy import load_policy
+from harness.spec.run_dir import newest_finished_run
 
 
 @pytest.fixture
@@ -55,9 +62,45 @@ def test_several_targets_in_one_call_reuse_each_others_evaluations(run, harness_
     assert [target["target_bitops"] for target in values["targets"]] == sorted(
         (target["target_bitops"] for target in values["targets"]), reverse=True
     )
-    second = (run / "search/greedy_30pct/journal.jsonl").read_text().splitlines()
-    evaluated = sum(len(json.loads(line)["errors"]) for line in second[1:])
-    assert evaluated < values["targets"][1]["evaluations"]
+    first, second = (
+        sum(len(json.loads(line)["errors"]) for line in path.read_text().splitlines()[1:])
+        for path in (run / f"search/greedy_{share}pct/journal.jsonl" for share in (50, 30))
+    )
+    assert second - first < values["targets"][1]["evaluations"]
+
+
+def test_a_target_resumed_alone_ends_as_it_did_beside_others(run, harness_json):
+    harness_json("search", "--run", run, "--target-bitops", "50%", "--target-bitops", "30%")
+    before = files_under(run / "search")
+    for name in ("policy.json", "frontier.json"):
+        (run / "search/greedy_30pct" / name).unlink()
+    harness_json("search", "--run", run, "--target-bitops", "30%", "--resume")
+    after = files_under(run / "search")
+    for name in ("policy.json", "frontier.json"):
+        assert after[f"greedy_30pct/{name}"] == before[f"greedy_30pct/{name}"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
+def test_stopped_search_goes_on_to_the_same_files(run, tmp_path, harness_json, number, code):
+    arguments = ["search", "--run", run, "--target-bitops", "30%"]
+    harness_json(*arguments, "--out", tmp_path / "whole")
+    command = [Path(sys.executable).with_name("harness"), *arguments, "--out", tmp_path / "cut"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "cut/greedy_30pct/journal.jsonl"
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (
+        journal.exists() and journal.read_bytes().count(b"\n") > 2
+    ):
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (code, ""), err
+    assert number == signal.SIGKILL or "harness search with --resume" in err
+    assert not (journal.parent / "policy.json").exists()
+    harness_json(*arguments, "--out", tmp_path / "cut", "--resume")
+    whole, cut = (files_under(tmp_path / name) for name in ("whole", "cut"))
+    for name in ("greedy_30pct/policy.json", "greedy_30pct/frontier.json"):
+        assert cut[name] == whole[name]
 
 
 def test_search_refuses_to_write_over_a_search(run, harness_json, refused):
@@ -65,6 +108,26 @@ def test_search_refuses_to_write_over_a_search(run, harness_json, refused):
     before = files_under(run)
     assert "give --resume to go on" in refused("search", "--run", run, "--target-bitops", "30%")
     assert files_under(run) == before
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "policy.json", "frontier.json"])
+def test_search_refuses_a_folder_that_holds_any_result(run, refused, name):
+    folder = run / "search/greedy_30pct"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("mine")
+    assert f"{folder} holds a search already; give --resume" in refused(
+        "search", "--run", run, "--target-bitops", "30%"
+    )
+    assert files_under(folder) == {name: b"mine"}
+
+
+def test_search_shows_how_many_policies_it_evaluated(run, harness):
+    code, out, err = harness("search", "--run", run, "--target-bitops", "30%", "--json")
+    assert code == 0
+    evaluations = json.loads(out)["evaluations"]
+    assert f"{evaluations}/{evaluations}" in err
+    assert "30%: policies evaluated" in err
+    assert "30%: finalists scored" in err
 
 
 def test_search_resumed_from_a_torn_journal_finds_the_same_policy(run, harness_json):
@@ -150,3 +213,7 @@ def test_run_defaults_to_the_newest_finished_one(run, tmp_path, monkeypatch, har
     shutil.copytree(run, tmp_path / "runs" / "unfinished")
     (tmp_path / "runs" / "unfinished" / "summary.json").unlink()
     assert harness_json("eval", "--policy", "4/4")["accuracy"]["test"] > 0
+    shutil.copytree(run, tmp_path / "runs" / "a_newer")
+    for name, finished in (("older", 1000), ("a_newer", 2000)):
+        os.utime(tmp_path / "runs" / name / "summary.json", (finished, finished))
+    assert newest_finished_run().path.name == "a_newer"

@@ -3,53 +3,95 @@
 import json
 
 import pytest
+from made_networks import network_of
 
 from harness.errors import RunError
 from harness.search.journal import Journal
 from harness.spec.policy import Policy
 
 HEADER = {"network": "abc", "images": 10}
-LOW, HIGH = Policy([(8, 8), (2, 2)]), Policy([(8, 8), (6, 6)])
+NETWORK = network_of([(1, 1), (1, 1), (1, 1)])
+LOW, HIGH = Policy([(8, 8), (2, 2), (8, 8)]), Policy([(8, 8), (6, 6), (8, 8)])
 
 
 def test_reopened_journal_knows_what_was_added(tmp_path):
     path = tmp_path / "journal.jsonl"
-    Journal(path, HEADER).add([LOW, HIGH], [7, 3])
-    assert Journal(path, HEADER).errors == {LOW: 7, HIGH: 3}
+    Journal(path, HEADER, NETWORK).add([LOW, HIGH], [7, 3])
+    assert Journal(path, HEADER, NETWORK).errors == {LOW: 7, HIGH: 3}
 
 
 def test_every_prefix_of_the_file_opens_to_whole_batches(tmp_path):
     path = tmp_path / "journal.jsonl"
-    journal = Journal(path, HEADER)
+    journal = Journal(path, HEADER, NETWORK)
     journal.add([LOW], [7])
     journal.add([HIGH], [3])
     content = path.read_bytes()
     head = content.index(b"\n") + 1
     for length in range(head, len(content) + 1):
         path.write_bytes(content[:length])
-        assert Journal(path, HEADER).errors in ({}, {LOW: 7}, {LOW: 7, HIGH: 3})
+        assert Journal(path, HEADER, NETWORK).errors in ({}, {LOW: 7}, {LOW: 7, HIGH: 3})
 
 
 def test_journal_goes_on_after_a_torn_line(tmp_path):
     path = tmp_path / "journal.jsonl"
-    Journal(path, HEADER).add([LOW], [7])
+    Journal(path, HEADER, NETWORK).add([LOW], [7])
     with path.open("a") as file:
         file.write('{"policies": [[[8, 8')
-    Journal(path, HEADER).add([HIGH], [3])
-    assert Journal(path, HEADER).errors == {LOW: 7, HIGH: 3}
+    Journal(path, HEADER, NETWORK).add([HIGH], [3])
+    assert Journal(path, HEADER, NETWORK).errors == {LOW: 7, HIGH: 3}
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+GOOD = b'{"policies": [[[8, 8], [2, 2], [8, 8]]], "errors": [7]}'
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (GOOD[:20], "Expecting"),
+        (b"[1]", "list indices must be integers"),
+        (b"{}", "'policies'"),
+        (GOOD.replace(b"[7]", b"[7, 8]"), "zip\\(\\) argument 2 is longer"),
+        (GOOD.replace(b"[7]", b"[null]"), "an error that is no count"),
+        (GOOD.replace(b"[7]", b"[-1]"), "an error that is no count"),
+        (GOOD.replace(b"[2, 2], ", b""), "2 layers, not 3"),
+        (GOOD.replace(b"[2, 2]", b"[99, 2]"), "layer layer1 has 99 weight bits"),
+        (GOOD.replace(b"[2, 2]", b"2"), "cannot unpack"),
+        (b"\xff", "invalid start byte"),
+    ],
+)
+def test_damage_before_the_last_line_is_refused_and_kept(tmp_path, line, reason):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, HEADER, NETWORK).add([HIGH], [3])
+    path.write_bytes(path.read_bytes() + line + b"\n" + GOOD + b"\n")
+    before = path.read_bytes()
+    place = path if line == b"\xff" else f"line 3 of {path}"
+    with pytest.raises(
+        RunError,
+        match=rf"journal: {place} is damaged \(.*{reason}.*\); restore it, or give another --out",
+    ):
+        Journal(path, HEADER, NETWORK)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [0, 1, 10])
+def test_journal_killed_in_its_first_line_starts_anew(tmp_path, length):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, HEADER, NETWORK)
+    path.write_bytes(path.read_bytes()[:length])
+    assert Journal(path, HEADER, NETWORK).errors == {}
 
 
 def test_journal_of_other_settings_is_refused_and_kept(tmp_path):
     path = tmp_path / "journal.jsonl"
-    Journal(path, HEADER).add([LOW], [7])
+    Journal(path, HEADER, NETWORK).add([LOW], [7])
     before = path.read_bytes()
     with pytest.raises(RunError, match="was made with other weights, images or settings"):
-        Journal(path, {**HEADER, "images": 11})
+        Journal(path, {**HEADER, "images": 11}, NETWORK)
     assert path.read_bytes() == before
 
 
 def test_ranks_beside_the_first_keep_nothing_on_disk(tmp_path):
-    journal = Journal(None, HEADER)
+    journal = Journal(None, HEADER, NETWORK)
     journal.add([LOW], [7])
     assert journal.errors == {LOW: 7}

@@ -21,8 +21,10 @@ from harness.spec.policy import (
     Policy,
     load_policy,
     parse_bits,
+    policy_label,
     resolve_policy,
     save_policy,
+    uniform_pairs,
     uniform_policy,
 )
 from harness.spec.run_dir import RunDir, newest_finished_run
@@ -204,3 +206,16 @@ def test_run_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     files.write_json(run.summary_path, {})
     assert newest_finished_run(tmp_path) == run
     assert run.load_network() == NETWORK
+
+
+def test_label_of_a_uniform_policy_says_its_bits_where_depthwise_layers_stop_earlier() -> None:
+    stopped = dataclasses.replace(
+        layer("dw", 20), is_depthwise=True, weight_candidates=(6, 5, 4, 3), act_candidates=(4, 3)
+    )
+    network = dataclasses.replace(NETWORK, layers=(*NETWORK.layers[:2], stopped, NETWORK.layers[3]))
+    two = uniform_policy(network, weight_bits=2, act_bits=2)
+    assert two.bits == ((8, 8), (2, 2), (3, 3), (8, 8))
+    assert policy_label(two, network) == "2/2"
+    pairs = uniform_pairs(network)
+    assert all(policy_label(policy, network) == label for label, policy in pairs.items())
+    assert policy_label(Policy([(8, 8), (3, 2), (4, 3), (8, 8)]), network) == "mixed"
