@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from journey_runs import QUICK, files_under
 
 from harness.spec.cost import bitops
@@ -85,7 +86,11 @@ def test_stopped_search_goes_on_to_the_same_files(run, tmp_path, harness_json, n
     arguments = ["search", "--run", run, "--target-bitops", "30%"]
     harness_json(*arguments, "--out", tmp_path / "whole")
     command = [Path(sys.executable).with_name("harness"), *arguments, "--out", tmp_path / "cut"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # With as many threads as this process: sums of floats, and so an image or two, depend on it.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     journal = tmp_path / "cut/greedy_30pct/journal.jsonl"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not (

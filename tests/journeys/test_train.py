@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from journey_runs import QUICK, files_under, quick_config
 
 from harness.checkpoint import newest_checkpoint
@@ -234,7 +235,11 @@ def test_killed_run_goes_on_to_the_same_weights_and_metrics(tmp_path, monkeypatc
         "trainer.Trainer._any_rank = die\n"
         f"trainer.train(quick_config('train.epochs=3'), out=trainer.Path({str(out)!r}))"
     )
-    process = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=False)
+    # With as many threads as this process, which sums of floats depend on.
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(__file__).parent, env=environment, check=False
+    )
     assert process.returncode == -signal.SIGKILL
     run = RunDir(out)
     assert newest_checkpoint(run).name == "step_00000008"

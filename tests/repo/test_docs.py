@@ -1,7 +1,10 @@
 """What the documentation points to is there: files it links and make targets it names."""
 
+import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 
@@ -23,3 +26,18 @@ def test_links_and_make_targets_exist(document):
     links = [link for link in LINK.findall(text) if "://" not in link]
     assert [link for link in links if not (document.parent / link).exists()] == []
     assert set(MAKE_COMMAND.findall(text)) - TARGETS == set()
+
+
+def quoted(values: Sequence[float]) -> str:
+    return f"{100 * mean(values):.2f} ± {100 * stdev(values):.2f}"
+
+
+def test_readme_quotes_the_kept_results():
+    seeds = json.loads((ROOT / "docs/results/main_job.json").read_text())["seeds"]
+    figures = [quoted([seed["float_accuracy"] for seed in seeds])]
+    for budget in range(2):
+        rows = [seed["budgets"][budget] for seed in seeds]
+        keys = ("found", "uniform_within", "equal_within", "uniform_above", "random")
+        figures += [quoted([row[key] for row in rows]) for key in keys]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [figure for figure in figures if figure not in readme] == []
