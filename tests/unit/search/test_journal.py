@@ -49,14 +49,25 @@ GOOD = b'{"policies": [[[8, 8], [2, 2], [8, 8]]], "errors": [7]}'
     ("line", "reason"),
     [
         (GOOD[:20], "Expecting"),
-        (b"[1]", "list indices must be integers"),
+        (b"", "Expecting value"),
+        (b"[" * 100_000, "maximum recursion depth exceeded"),
+        (b"[1]", "a list, not an object"),
+        (b"null", "a NoneType, not an object"),
         (b"{}", "'policies'"),
-        (GOOD.replace(b"[7]", b"[7, 8]"), "zip\\(\\) argument 2 is longer"),
-        (GOOD.replace(b"[7]", b"[null]"), "an error that is no count"),
-        (GOOD.replace(b"[7]", b"[-1]"), "an error that is no count"),
+        (GOOD.replace(b"[7]", b"[7, 8]"), "1 policies with 2 errors"),
+        (GOOD.replace(b"[7]", b"7"), "'int' object is not iterable"),
+        (GOOD.replace(b"[7]", b"[null]"), "an error that is no count up to 10"),
+        (GOOD.replace(b"[7]", b"[-1]"), "an error that is no count up to 10"),
+        (GOOD.replace(b"[7]", b"[11]"), "an error that is no count up to 10"),
+        (GOOD.replace(b"[7]", b"[7.0]"), "an error that is no count up to 10"),
         (GOOD.replace(b"[2, 2], ", b""), "2 layers, not 3"),
-        (GOOD.replace(b"[2, 2]", b"[99, 2]"), "layer layer1 has 99 weight bits"),
-        (GOOD.replace(b"[2, 2]", b"2"), "cannot unpack"),
+        (GOOD.replace(b"[2, 2]", b"[2]"), "not enough values to unpack"),
+        (GOOD.replace(b"[2, 2]", b"[99, 2]"), "layer layer1 has 99 weight bits.* 3, 2"),
+        (GOOD.replace(b"[2, 2]", b"[Infinity, 2]"), "bits that are no whole numbers"),
+        (GOOD.replace(b"[2, 2]", b"[2.5, 2]"), "bits that are no whole numbers"),
+        (GOOD.replace(b"[2, 2]", b'"22"'), "bits that are no whole numbers"),
+        (GOOD.replace(b"[2, 2]", b"2"), "'int' object is not iterable"),
+        (GOOD.replace(b"[2, 2]", b"[6, 6]"), "7 errors, 3 earlier"),
         (b"\xff", "invalid start byte"),
     ],
 )
@@ -65,13 +76,44 @@ def test_damage_before_the_last_line_is_refused_and_kept(tmp_path, line, reason)
     Journal(path, HEADER, NETWORK).add([HIGH], [3])
     path.write_bytes(path.read_bytes() + line + b"\n" + GOOD + b"\n")
     before = path.read_bytes()
-    place = path if line == b"\xff" else f"line 3 of {path}"
     with pytest.raises(
         RunError,
-        match=rf"journal: {place} is damaged \(.*{reason}.*\); restore it, or give another --out",
+        match=rf"^journal: line 3 of {path} is damaged \(.*{reason}[^;]*\); "
+        r"restore it, or give another --out to search anew$",
     ):
         Journal(path, HEADER, NETWORK)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"\n", b"[1]\n", b"{}\n", b"\xff\n", b"\xff", b"mine"])
+def test_what_has_no_header_is_refused_and_kept(tmp_path, content):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(RunError, match=rf"^journal: line 1 of {path} is damaged \(.*\); restore"):
+        Journal(path, HEADER, NETWORK)
+    assert path.read_bytes() == content
+
+
+def test_torn_last_line_may_be_any_bytes(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, HEADER, NETWORK).add([LOW], [7])
+    path.write_bytes(path.read_bytes() + b"\xff\x00")
+    assert Journal(path, HEADER, NETWORK).errors == {LOW: 7}
+
+
+def test_journal_starts_with_what_is_known_in_one_write(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    # A kill between two writes would leave a journal that lacks what was known.
+    monkeypatch.setattr(Journal, "add", None)
+    Journal(path, HEADER, NETWORK, known={LOW: 7})
+    assert Journal(path, HEADER, NETWORK, known={HIGH: 3}).errors == {LOW: 7, HIGH: 3}
+    assert Journal(path, HEADER, NETWORK).errors == {LOW: 7, HIGH: 3}
+
+
+def test_journal_goes_before_what_is_known_from_elsewhere(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    Journal(path, HEADER, NETWORK).add([LOW], [7])
+    assert Journal(path, HEADER, NETWORK, known={LOW: 8, HIGH: 3}).errors == {LOW: 7, HIGH: 3}
 
 
 @pytest.mark.parametrize("length", [0, 1, 10])
