@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from harness import _search_rs
 from harness._search_rs import GreedySearch, Network, SearchResult
+from harness.errors import BudgetError, ConfigError, HarnessError, RunError
 from harness.spec.network import NetworkSpec
 from harness.spec.policy import Policy
 
@@ -19,6 +21,15 @@ Evaluate = Callable[[PolicyArray], Sequence[float]]
 
 EXCHANGE_EVALUATIONS = 200
 """Most policies that the last phase, one move up for one down, may need on top."""
+
+LARGEST_LIMIT = 2**64 - 1
+"""What the engine counts to; no search reaches it, so a limit beyond is this one."""
+
+ERRORS: dict[type[_search_rs.SearchError], type[HarnessError]] = {
+    _search_rs.BudgetError: BudgetError,
+    _search_rs.OptionError: ConfigError,
+}
+"""Whose mistake the engine's refusals are; the others say that a file of the run is damaged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,19 +77,25 @@ def greedy_search(
         error_weight: Weight of the normalised error against the normalised BitOPs saved.
         evaluations: Most policies whose error may be needed, known ones included; None is no limit.
         known: Policies with their errors from a journal, which are not evaluated again.
+
+    Raises:
+        HarnessError: The engine refuses the network, the target, an option or a known policy.
     """
-    search = GreedySearch(
-        engine_network(network),
-        target_bitops,
-        error_weight=error_weight,
-        evaluations=evaluations,
-        exchange_limit=EXCHANGE_EVALUATIONS if evaluations is None else 0,
-    )
-    pairs = list(known)
-    if pairs:
-        search.restore(
-            np.array([policy.bits for policy, _ in pairs], np.uint8), [e for _, e in pairs]
+    try:
+        search = GreedySearch(
+            engine_network(network),
+            min(target_bitops, LARGEST_LIMIT),
+            error_weight=error_weight,
+            evaluations=None if evaluations is None else min(evaluations, LARGEST_LIMIT),
+            exchange_limit=EXCHANGE_EVALUATIONS if evaluations is None else 0,
         )
+        pairs = list(known)
+        if pairs:
+            search.restore(
+                np.array([policy.bits for policy, _ in pairs], np.uint8), [e for _, e in pairs]
+            )
+    except _search_rs.SearchError as problem:
+        raise ERRORS.get(type(problem), RunError)(str(problem)) from None
     return _found(search.run(evaluate))
 
 
