@@ -77,9 +77,19 @@ def uniform_pairs(network: NetworkSpec) -> dict[str, Policy]:
 
 
 def policy_label(policy: Policy, network: NetworkSpec) -> str:
-    """Return the bits `W/A` of a uniform policy, else `mixed`."""
+    """Return the bits `W/A` of a uniform policy, else `mixed`.
+
+    Uniform is what `uniform_pairs` holds, and any bits that all free layers have in common.
+    """
     labels = {uniform: label for label, uniform in uniform_pairs(network).items()}
-    return labels.get(policy, "mixed")
+    if policy in labels:
+        return labels[policy]
+    layers = zip(network.layers, policy, strict=True)
+    pairs = {pair for layer, pair in layers if not layer.is_pinned}
+    if len(pairs) != 1:
+        return "mixed"
+    ((weight, act),) = pairs
+    return f"{weight}/{act}"
 
 
 def nearest_candidate(candidates: Sequence[int], bits: int) -> int:

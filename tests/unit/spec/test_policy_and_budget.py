@@ -219,3 +219,12 @@ def test_label_of_a_uniform_policy_says_its_bits_where_depthwise_layers_stop_ear
     pairs = uniform_pairs(network)
     assert all(policy_label(policy, network) == label for label, policy in pairs.items())
     assert policy_label(Policy([(8, 8), (3, 2), (4, 3), (8, 8)]), network) == "mixed"
+
+
+def test_label_of_bits_that_are_no_candidates_says_them_where_all_free_layers_have_them() -> None:
+    exact = uniform_policy(NETWORK, weight_bits=7, act_bits=1, exact=True)
+    assert policy_label(exact, NETWORK) == "7/1"
+    one_differs = Policy([*exact.bits[:2], (7, 2), exact.bits[3]])
+    assert policy_label(one_differs, NETWORK) == "mixed"
+    pinned = dataclasses.replace(NETWORK, layers=(NETWORK.layers[0], NETWORK.layers[3]))
+    assert policy_label(Policy([(8, 8), (8, 8)]), pinned) == "mixed"
