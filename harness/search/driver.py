@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,17 +103,9 @@ def _search_target(
 ) -> SearchOutcome:
     started = time.perf_counter()
     network = trained.supernet.network
-    path = target.folder / "journal.jsonl" if trained.is_main_process else None
-    journal = Journal(path, _journal_header(trained), network)
-    # Every rank must know what rank 0 read, or they would ask for different evaluations.
-    (read,) = broadcast_object_list([journal.errors])
-    shared = {policy: wrong for policy, wrong in known.items() if policy not in read}
-    if shared:
-        # So that this journal alone leads to this target's result again.
-        journal.add(list(shared), list(shared.values()))
-    known.update(read)
+    journal = _open_journal(trained, target, known)
     searching = bar.add_task(f"{target.text}: policies evaluated", total=None)
-    evaluator = ProposalEvaluator(trained, journal, on_policy=lambda: bar.advance(searching))
+    evaluator = ProposalEvaluator(trained, journal, on_policy=partial(bar.advance, searching))
     found = greedy_search(
         network,
         target.bitops,
@@ -143,6 +136,26 @@ def _search_target(
         "%s: %d policies evaluated in %.1f s", target.text, evaluator.num_evaluated, seconds
     )
     return outcome
+
+
+def _open_journal(trained: TrainedRun, target: Target, known: dict[Policy, int]) -> Journal:
+    """Return the target's journal; every rank then knows what rank 0 read, or why it cannot be.
+
+    Ranks that knew less would ask for different evaluations.
+    """
+    path = target.folder / "journal.jsonl" if trained.is_main_process else None
+    header, network = _journal_header(trained), trained.supernet.network
+    problem: RunError | None = None
+    journal = Journal(None, header, network)
+    try:
+        journal = Journal(path, header, network, known=known)
+    except RunError as error:
+        problem = error
+    read, problem = broadcast_object_list([journal.errors, problem])
+    if problem is not None:
+        raise problem
+    known.update(read)
+    return journal
 
 
 def _write(
