@@ -117,9 +117,7 @@ def _search_target(
     known.update(journal.errors)
     seconds = time.perf_counter() - started
     bar.update(searching, total=evaluator.num_evaluated)
-    reporting = bar.add_task(f"{target.text}: finalists scored", total=None)
-    chosen = report(trained, known, target.bitops, on_policy=lambda: bar.advance(reporting))
-    bar.update(reporting, total=bar.tasks[reporting].completed)
+    chosen = report(trained, known, target.bitops, bar=bar, text=target.text)
     outcome = SearchOutcome(
         found=chosen.found,
         uniform_within=chosen.uniform_within,

@@ -5,9 +5,11 @@ best uniform policies beside them, are scored again on the whole search split be
 the test split is read last, and decides nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+
+from rich.progress import Progress
 
 from harness.search.evaluator import TrainedRun
 from harness.spec.cost import bitops
@@ -56,11 +58,7 @@ def finalists(
 
 
 def report(
-    trained: TrainedRun,
-    known: Mapping[Policy, int],
-    target: int,
-    *,
-    on_policy: Callable[[], None] | None = None,
+    trained: TrainedRun, known: Mapping[Policy, int], target: int, *, bar: Progress, text: str
 ) -> Report:
     """Choose among the finalists on the whole search split; measure the choice on the test split.
 
@@ -68,17 +66,17 @@ def report(
         trained: The run.
         known: Wrong images by evaluated policy, one within the target at least.
         target: Budget in BitOPs.
-        on_policy: Called after each policy that is scored.
+        bar: Display that shows how far it is.
+        text: What the display calls the target.
     """
     network = trained.supernet.network
-    score = partial(trained.accuracy, on_policy=on_policy)
     limit = trained.config.search.finalists
     pairs = set(uniform_pairs(network).values())
     uniform_known = {policy: wrong for policy, wrong in known.items() if policy in pairs}
     uniform_best = finalists(network, uniform_known, target, limit=limit)
     best = finalists(network, known, target, limit=limit)
     contenders = list(dict.fromkeys([*best, *uniform_best]))
-    scores = dict(zip(contenders, score(contenders, split="search"), strict=True))
+    scores = _accuracies(trained, contenders, "search", bar=bar, text=f"{text}: finalists scored")
 
     def merit(policy: Policy) -> tuple[float, int]:
         return scores[policy], -bitops(network, policy)
@@ -87,9 +85,9 @@ def report(
     within = max(uniform_best, key=merit, default=None)
     above = _equal_bits_above(network, bitops(network, found))
     if above is not None and above not in scores:
-        (scores[above],) = score([above], split="search")
-    shown = [policy for policy in (found, within, above) if policy is not None]
-    on_test = dict(zip(shown, score(shown, split="test"), strict=True))
+        (scores[above],) = trained.accuracy([above], split="search")
+    shown = list(dict.fromkeys(policy for policy in (found, within, above) if policy is not None))
+    on_test = _accuracies(trained, shown, "test", bar=bar, text=f"{text}: policies tested")
 
     def reported(policy: Policy) -> ReportedPolicy:
         return ReportedPolicy(
@@ -105,6 +103,15 @@ def report(
         uniform_within=None if within is None else reported(within),
         uniform_above=None if above is None else reported(above),
     )
+
+
+def _accuracies(
+    trained: TrainedRun, policies: Sequence[Policy], split: str, *, bar: Progress, text: str
+) -> dict[Policy, float]:
+    task = bar.add_task(text, total=len(policies))
+    on_policy = partial(bar.advance, task)
+    accuracies = trained.accuracy(list(policies), split=split, on_policy=on_policy)
+    return dict(zip(policies, accuracies, strict=True))
 
 
 def _equal_bits_above(network: NetworkSpec, cost: int) -> Policy | None:

@@ -55,3 +55,16 @@ def test_count_errors_of_a_plain_model() -> None:
     batches = eval_batches(split, batch_size=20)
     expected = count_policy_errors(supernet, [supernet.policy], batches)[0]
     assert count_errors(supernet, batches) == expected
+
+
+def test_a_callback_follows_each_policy_before_the_next_one() -> None:
+    supernet, split = supernet_and_split()
+    candidates = current_candidates(supernet.network)
+    policies = [sample_policy(candidates, seed=0, step=0, pass_index=k) for k in range(3)]
+    batches = eval_batches(split, batch_size=20)
+    seen = []
+    counts = count_policy_errors(
+        supernet, policies, batches, on_policy=lambda: seen.append(supernet.policy)
+    )
+    assert seen == policies
+    assert counts == count_policy_errors(supernet, policies, batches)
