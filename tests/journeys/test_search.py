@@ -220,7 +220,8 @@ def test_run_defaults_to_the_newest_finished_one(run, tmp_path, monkeypatch, har
     shutil.copytree(run, tmp_path / "runs" / "unfinished")
     (tmp_path / "runs" / "unfinished" / "summary.json").unlink()
     assert harness_json("eval", "--policy", "4/4")["accuracy"]["test"] > 0
-    shutil.copytree(run, tmp_path / "runs" / "a_newer")
-    for name, finished in (("older", 1000), ("a_newer", 2000)):
-        os.utime(tmp_path / "runs" / name / "summary.json", (finished, finished))
-    assert newest_finished_run().path.name == "a_newer"
+    shutil.copytree(run, tmp_path / "runs" / "another")
+    for finished in (["older", "another"], ["another", "older"]):
+        for second, name in enumerate(finished, start=1000):
+            os.utime(tmp_path / "runs" / name / "summary.json", (second, second))
+        assert newest_finished_run().path.name == finished[-1]
