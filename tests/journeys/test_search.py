@@ -14,10 +14,11 @@ import pytest
 import torch
 from journey_runs import QUICK, files_under
 
+from harness.search.driver import SearchOptions, search
 from harness.spec.cost import bitops
 from harness.spec.network import NetworkSpec
 from harness.spec.policy import load_policy
-from harness.spec.run_dir import newest_finished_run
+from harness.spec.run_dir import RunDir, newest_finished_run
 
 
 @pytest.fixture
@@ -82,17 +83,27 @@ def test_a_target_resumed_alone_ends_as_it_did_beside_others(run, harness_json):
         assert after[f"greedy_30pct/{name}"] == before[f"greedy_30pct/{name}"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
-def test_stopped_search_goes_on_to_the_same_files(run, tmp_path, harness_json, number, code):
+@pytest.fixture(scope="module")
+def whole_search(trained_run, tmp_path_factory):
+    """The files of a search that nothing stopped."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    shutil.copytree(trained_run.path, run)
+    search(RunDir(run), ["30%"], options=SearchOptions())
+    return files_under(run / "search/greedy_30pct")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, -15), (signal.SIGINT, 130)]
+)
+def test_stopped_search_goes_on_to_the_same_files(run, whole_search, harness_json, number, code):
     arguments = ["search", "--run", run, "--target-bitops", "30%"]
-    harness_json(*arguments, "--out", tmp_path / "whole")
-    command = [Path(sys.executable).with_name("harness"), *arguments, "--out", tmp_path / "cut"]
+    command = [Path(sys.executable).with_name("harness"), *arguments]
     # With as many threads as this process: sums of floats, and so an image or two, depend on it.
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, env=threads, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    journal = tmp_path / "cut/greedy_30pct/journal.jsonl"
+    journal = run / "search/greedy_30pct/journal.jsonl"
     deadline = time.monotonic() + 90
     while time.monotonic() < deadline and not (
         journal.exists() and journal.read_bytes().count(b"\n") > 2
@@ -101,12 +112,14 @@ def test_stopped_search_goes_on_to_the_same_files(run, tmp_path, harness_json, n
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, ""), err
-    assert number == signal.SIGKILL or "harness search with --resume" in err
-    assert not (journal.parent / "policy.json").exists()
-    harness_json(*arguments, "--out", tmp_path / "cut", "--resume")
-    whole, cut = (files_under(tmp_path / name) for name in ("whole", "cut"))
-    for name in ("greedy_30pct/policy.json", "greedy_30pct/frontier.json"):
-        assert cut[name] == whole[name]
+    assert number != signal.SIGINT or "harness search with --resume" in err
+    assert "Traceback" not in err
+    assert set(files_under(journal.parent)) == {"journal.jsonl"}
+    assert journal.read_bytes().count(b"\n") < whole_search["journal.jsonl"].count(b"\n")
+    harness_json(*arguments, "--resume")
+    after = files_under(journal.parent)
+    for name in ("policy.json", "frontier.json"):
+        assert after[name] == whole_search[name]
 
 
 def test_search_refuses_to_write_over_a_search(run, harness_json, refused):
