@@ -1,5 +1,6 @@
 """A BitOPs budget as a user types it: "31.6G", "540M", "45%", or a bare number of G."""
 
+import math
 import re
 
 from harness.errors import BudgetError
@@ -21,7 +22,7 @@ def parse_target(text: str, network: NetworkSpec) -> int:
         BudgetError: The text is no amount, or no policy of the network is that cheap.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([KMGT]?|%)\s*", text, re.IGNORECASE)
-    if match is None or float(match[1]) == 0:
+    if match is None or not 0 < float(match[1]) < math.inf:
         raise BudgetError(
             f"target {text} is not a positive amount of BitOPs; write 31.6G, 540M or 45%"
         )

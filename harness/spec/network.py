@@ -87,7 +87,8 @@ class NetworkSpec:
 def _load_layer(values: dict[str, Any]) -> LayerSpec:
     candidates = {key: tuple(values[key]) for key in ("weight_candidates", "act_candidates")}
     for key, bits in candidates.items():
-        is_ordered = bits and list(bits) == sorted(set(bits), reverse=True)
-        if not is_ordered or (values["is_pinned"] and bits != (PINNED_BITS,)):
+        is_usable = bits and list(bits) == sorted(set(bits), reverse=True)
+        is_usable = is_usable and all(type(b) is int and 1 < b <= PINNED_BITS for b in bits)
+        if not is_usable or (values["is_pinned"] and bits != (PINNED_BITS,)):
             raise ValueError(f"{values['name']} has {key} {list(bits)}")
     return LayerSpec(**{**values, **candidates})

@@ -208,6 +208,8 @@ def test_damaged_configuration_of_a_run_is_refused(tmp_path, trained_run, refuse
     ("edit", "message"),
     [
         (lambda layers: layers[2].update(weight_candidates=[]), "weight_candidates []); restore"),
+        (lambda layers: layers[2].update(act_candidates=[99, 2]), "act_candidates [99, 2])"),
+        (lambda layers: layers[2].update(act_candidates=["6"]), "act_candidates ['6'])"),
         (lambda layers: layers[2].update(is_pinned=True), "weight_candidates [6, 5, 4, 3, 2])"),
         (lambda layers: layers.insert(0, 5), "object is not subscriptable); restore it"),
     ],

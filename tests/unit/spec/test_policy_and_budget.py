@@ -75,7 +75,7 @@ def test_amounts_are_read_with_their_units() -> None:
     assert format_bitops(14_368_000_000) == "14.37G"
 
 
-@pytest.mark.parametrize("text", ["", "0", "-3G", "nanG", "3 apples", "1e3", "0%"])
+@pytest.mark.parametrize("text", ["", "0", "-3G", "nanG", "3 apples", "1e3", "0%", "9" * 400])
 def test_what_is_no_amount_is_refused(text: str) -> None:
     with pytest.raises(BudgetError, match=r"is not a positive amount of BitOPs; write 31.6G, 540M"):
         parse_target(text, NETWORK)
