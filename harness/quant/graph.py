@@ -120,7 +120,7 @@ def layer_nodes(model: nn.Module, input_size: tuple[int, int, int]) -> list[Laye
         ConversionError: The model cannot be traced, or not run at this input size.
     """
     on_meta = trace(copy.deepcopy(model).to("meta").eval())
-    on_meta.graph.eliminate_dead_code()
+    on_meta.graph.eliminate_dead_code(lambda node: node.is_impure() or _is_in_place(node))
     _propagate_shapes(on_meta, input_size)
     modules = dict(on_meta.named_modules())
     can_be_negative = _sign_analysis(on_meta, modules)
@@ -218,6 +218,8 @@ def _sign_analysis(
             negative[node] = _module_can_be_negative(modules[str(node.target)], inputs=inputs)
         elif node.op in ("call_function", "call_method"):
             negative[node] = _call_can_be_negative(node, inputs=inputs)
+            if negative[node] and node.all_input_nodes and _is_in_place(node):
+                negative[node.all_input_nodes[0]] = True  # Later readers of it read the result.
         else:  # The input image, parameters and constants.
             negative[node] = node.op != "output"
     return negative
@@ -252,6 +254,13 @@ def _call_can_be_negative(node: fx.Node, *, inputs: bool) -> bool:
     if name == "interpolate":
         return inputs or OVERSHOOTING_MODE in (*node.args, *node.kwargs.values())
     return inputs or name not in SIGN_KEEPING_NAMES
+
+
+def _is_in_place(node: fx.Node) -> bool:
+    if node.op not in ("call_function", "call_method"):
+        return False
+    name = _target_name(node)
+    return name in ("iadd", "imul", "isub") or (name.endswith("_") and not name.endswith("__"))
 
 
 def _target_name(node: fx.Node) -> str:

@@ -209,7 +209,8 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's.
         """Return a mapping after checking its keys."""
-        keys = [self.construct_object(key) for key, _ in node.value]
+        merge = "tag:yaml.org,2002:merge"
+        keys = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
         for key in keys:
             if not isinstance(key, str) or keys.count(key) > 1:
                 why = "stands there twice" if keys.count(key) > 1 else "is no name"
@@ -307,7 +308,8 @@ def _first_problem(source: str, error: ValidationError) -> str:
     given = problem.get("input")
     shown = f" = {given!r}" if not isinstance(given, dict) and given is not None else ""
     hint = "" if ";" in message else "; correct it there or with --set"
-    return f"{source}: {name}{shown}: {message}{hint}"
+    place = f"{source}: {name}{shown}" if name else source
+    return f"{place}: {message}{hint}"
 
 
 def _known_keys(sections: tuple[int | str, ...]) -> list[str]:

@@ -115,7 +115,7 @@ class Trainer:
         self.prepared_model, self.loader = prepared[0], prepared[1]
         self.optimizers = dict(zip(optimizers, prepared[2:], strict=True))
         self.steps_per_epoch = len(self.loader)
-        if self.steps_per_epoch == 0:
+        if self.steps_per_epoch == 0 and config.train.epochs > 0:
             raise DataError(
                 f"train.batch_size {config.train.batch_size} in each of "
                 f"{accelerator.num_processes} processes is more than the {len(self.splits.train)} "
@@ -278,7 +278,8 @@ class Trainer:
         """Drop metrics of steps that a kill lost, so that they do not stand there twice."""
         if self.run.metrics_path.exists():
             lines = self.run.metrics_path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and _step_of(line) <= step]
+            total = self.config.train.epochs * self.steps_per_epoch
+            kept = [line for line in lines if _is_past(line, step=step, total_steps=total)]
             write_text(self.run.metrics_path, "".join(kept))
 
     def _share_buffers(self) -> None:
@@ -306,7 +307,13 @@ def _check_run(run: RunDir, config: Config, resume: str) -> Path | None:
     """Return the checkpoint to go on from, after checking that nothing is in the way."""
     run.check_writable()
     given = None if resume in ("auto", "never") else _check_checkpoint(Path(resume), config)
+    newest = newest_checkpoint(run)
     if not run.config_path.exists():
+        if newest is not None or run.is_finished:
+            raise RunError(
+                f"{run.path} holds a run without {run.config_path.name}; restore that file, "
+                "or give another --out"
+            )
         return given
     if resume == "never":
         raise RunError(
@@ -316,18 +323,27 @@ def _check_run(run: RunDir, config: Config, resume: str) -> Path | None:
         raise RunError(
             f"{run.path} holds a run of another configuration; give another --out or remove it"
         )
-    newest = newest_checkpoint(run)
-    if newest is None and run.is_finished:
-        raise CheckpointError(
-            f"{run.path} is finished and its checkpoints are gone; "
-            "restore them, or remove the folder to train again"
+    if newest is None:
+        if run.is_finished:
+            raise CheckpointError(
+                f"{run.path} is finished and its checkpoints are gone; "
+                "restore them, or remove the folder to train again"
+            )
+        return given
+    # A run that began from a checkpoint of another folder goes on by the same command.
+    if (
+        given is not None
+        and not given.samefile(newest)
+        and (
+            given.parent.samefile(newest.parent)
+            or load_progress(given).step > load_progress(newest).step
         )
-    if given is not None and (newest is None or not given.samefile(newest)):
+    ):
         raise RunError(
             f"{run.path} holds a run already, and {given} is not its newest checkpoint; "
             "give another --out, or --resume auto to go on with that run"
         )
-    return None if newest is None else _check_checkpoint(newest, config)
+    return _check_checkpoint(newest, config)
 
 
 def _check_checkpoint(checkpoint: Path, config: Config) -> Path:
@@ -343,6 +359,13 @@ def _check_checkpoint(checkpoint: Path, config: Config) -> Path:
     return checkpoint
 
 
-def _step_of(metrics_line: str) -> int:
-    step: int = json.loads(metrics_line)["step"]
-    return step
+def _is_past(line: str, *, step: int, total_steps: int) -> bool:
+    """Return whether a line of the metrics is whole and will not be written again."""
+    try:
+        values = json.loads(line)
+        line_step = int(values["step"])
+    except (KeyError, TypeError, ValueError):
+        return False
+    # The validation behind the last step follows its checkpoint.
+    is_last = line_step == total_steps and any(key.startswith("search_acc") for key in values)
+    return line.endswith("\n") and line_step <= step and not is_last

@@ -164,6 +164,44 @@ def test_resume_from_a_path_into_a_new_folder(trained_run, tmp_path):
     assert _weights(run) == _weights(trained_run)
 
 
+@pytest.mark.parametrize("stop_at", [9, 12])
+def test_run_from_a_path_goes_on_by_the_same_command(trained_run, tmp_path, monkeypatch, stop_at):
+    older = next(iter(sorted(trained_run.checkpoints.glob("step_*"))))
+    out = tmp_path / "new"
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_any_rank", lambda self, flag: self.step == stop_at)
+        with pytest.raises(Stopped):
+            train(quick_config(), out=out, resume=str(older))
+    if stop_at == 9:
+        shutil.rmtree(out / "checkpoints")  # As a kill before the first one leaves it.
+    run = train(quick_config(), out=out, resume=str(older))
+    assert _weights(run) == _weights(trained_run)
+
+
+def test_checkpoints_without_configuration_are_not_taken_for_a_new_folder(
+    trained_run, tmp_path, refused
+):
+    out = tmp_path / "lost"
+    shutil.copytree(trained_run.path, out)
+    for name in ("config.yaml", "summary.json"):
+        (out / name).unlink()
+    before = files_under(out)
+    message = refused("train", "--out", out, *quick_sets(), "--set", "seed=7")
+    assert message == (
+        f"{out} holds a run without config.yaml; restore that file, or give another --out"
+    )
+    assert files_under(out) == before
+
+
+def test_run_killed_behind_its_last_step_notes_the_validation_once(trained_run, tmp_path):
+    run = RunDir(shutil.copytree(trained_run.path, tmp_path / "run"))
+    run.summary_path.unlink()
+    with run.metrics_path.open("a") as file:
+        file.write("torn\n")
+    train(quick_config(), out=run.path)
+    assert run.metrics_path.read_bytes() == trained_run.metrics_path.read_bytes()
+
+
 def test_a_finished_run_without_checkpoints_is_said_to_be_lost(tmp_path, refused):
     run = train(quick_config("train.epochs=0"), out=tmp_path / "run")
     shutil.rmtree(run.checkpoints)

@@ -182,6 +182,13 @@ def test_bad_file_is_refused_by_its_name(tmp_path, content, message):
         load_config(file)
 
 
+def test_merge_keys_of_yaml_are_read(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text("train: {<<: {epochs: 3, batch_size: 4}, batch_size: 5}\n")
+    config = load_config(file)
+    assert (config.train.epochs, config.train.batch_size) == (3, 5)
+
+
 def test_missing_keys_are_those_left_to_their_defaults(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(Config().to_yaml())

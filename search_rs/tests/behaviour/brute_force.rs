@@ -100,7 +100,8 @@ fn measure(exchange_limit: u64) -> (f64, f64, f64) {
 }
 
 /// Measured, over 600 searches: 76.0 % end at the optimum, mean gap 0.28 %, worst 11.9 %; with as
-/// many exchanges as `harness search` allows 86.7 %, 0.12 %, 3.2 %. The bounds are those figures, rounded to the worse side.
+/// many exchanges as `harness search` allows 86.7 %, 0.12 %, 3.2 %. The bounds are those figures,
+/// rounded to the worse side.
 #[test]
 fn search_ends_near_the_brute_force_optimum_of_additive_errors() {
     let bounds = [(0, 0.75, 0.003, 0.12), (200, 0.86, 0.0012, 0.033)];

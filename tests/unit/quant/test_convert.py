@@ -124,9 +124,15 @@ class Signed(nn.Module):
         return self.head(F.relu(self.conv(self.operation(F.relu(self.stem(x))))))
 
 
+def lowered_in_place(x: Tensor) -> Tensor:
+    x.add_(-1)
+    return x
+
+
 @pytest.mark.parametrize(
     ("operation", "is_signed"),
     [
+        (lowered_in_place, True),
         (lambda x: x * -1, True),
         (lambda x: torch.mul(x, -1), True),
         (lambda x: x.mul(-0.5), True),
