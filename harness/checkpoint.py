@@ -209,12 +209,12 @@ def _load_weights(checkpoint: Path, name: str, module: nn.Module) -> None:
 
 def _read_checked(checkpoint: Path, name: str) -> bytes:
     """Return a file of the checkpoint after comparing it with the manifest."""
-    try:
-        manifest = read_json(checkpoint / MANIFEST_FILE, what="checkpoint", error=CheckpointError)
-    except CheckpointError as problem:
-        raise CheckpointError(
-            f"{str(problem).partition(';')[0]}; remove {checkpoint} to go on from an older one"
-        ) from None
+    manifest = read_json(
+        checkpoint / MANIFEST_FILE,
+        what="checkpoint",
+        error=CheckpointError,
+        remedy=f"remove {checkpoint} to go on from an older one",
+    )
     files = manifest.get("files")
     expected = files.get(name) if isinstance(files, dict) else None
     if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():

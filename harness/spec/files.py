@@ -39,13 +39,16 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps({"format": FORMAT_VERSION, **values}, indent=2) + "\n")
 
 
-def read_json(path: Path, *, what: str, error: type[HarnessError] = RunError) -> dict[str, Any]:
+def read_json(
+    path: Path, *, what: str, error: type[HarnessError] = RunError, remedy: str | None = None
+) -> dict[str, Any]:
     """Read a JSON object written by `write_json`.
 
     Args:
         path: File to read.
         what: What the file is, for the message: "network", "policy" ...
         error: Class raised on any problem.
+        remedy: What to do about any of them, where the caller knows better than this.
 
     Raises:
         RunError: (or `error`) the file is missing, not JSON, or of another format version.
@@ -54,14 +57,17 @@ def read_json(path: Path, *, what: str, error: type[HarnessError] = RunError) ->
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as problem:
         reason = (problem.strerror or "unreadable").lower()
-        raise error(f"{what} {path} cannot be read: {reason}; check the path") from None
+        raise error(
+            f"{what} {path} cannot be read: {reason}; {remedy or 'check the path'}"
+        ) from None
     except ValueError:
-        raise error(f"{what} {path} is not whole JSON; restore or recreate it") from None
+        hint = remedy or "restore or recreate it"
+        raise error(f"{what} {path} is not whole JSON; {hint}") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
         found = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise error(
             f"{what} {path} has format {found}, this version reads {FORMAT_VERSION}; "
-            "recreate it with this version"
+            f"{remedy or 'recreate it with this version'}"
         )
     return values
 
