@@ -23,7 +23,9 @@ source "$SLURM_SUBMIT_DIR/slurm/_common.sh"
 enter_project
 
 num_nodes="${SLURM_JOB_NUM_NODES:-1}"
-main_host="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
+# No `| head -n 1`: under pipefail, scontrol's SIGPIPE would end the job when head is the quicker one.
+hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
+main_host="${hosts%%$'\n'*}"
 main_port=$((20000 + SLURM_JOB_ID % 20000))
 processes_per_node="${HARNESS_PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}"
 

@@ -58,7 +58,8 @@ def slurm(tmp_path):
     tools = {
         "harness": 'printf "harness"; printf " <%s>" "$@"; echo',
         "accelerate": 'printf "accelerate"; printf " <%s>" "$@"; echo',
-        "scontrol": "echo first; echo second",
+        # Slow enough that a reader that stops after the first line is gone before the second.
+        "scontrol": "echo first; sleep 0.2; echo second",
         "srun": 'while [[ $1 == --* ]]; do shift; done; SLURM_NODEID=1 exec "$@"',
     }
     (tmp_path / "bin").mkdir()
