@@ -174,6 +174,7 @@ class GreedySearch:
     `start` is a policy, by default the largest candidates. `error_weight` weighs the error against
     the BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose error may be needed,
     restored ones included. `anchors` scores the uniform policies within the target first.
+    `climbs` is from how many of the best of those the upward pass starts as well.
     `exchange_limit` bounds the policies that exchanges of one move up for one down may need on top;
     0 turns them off.
 
@@ -192,6 +193,7 @@ class GreedySearch:
         error_weight: float = 1.5,
         evaluations: int | None = None,
         anchors: bool = True,
+        climbs: int = 0,
         exchange_limit: int = 0,
     ) -> GreedySearch: ...
     def restore(self, policies: npt.ArrayLike, errors: Iterable[SupportsFloat]) -> None:

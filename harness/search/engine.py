@@ -19,6 +19,9 @@ PolicyArray = npt.NDArray[np.uint8]
 Evaluate = Callable[[PolicyArray], Sequence[float]]
 """Returns one error per policy, lower is better."""
 
+CLIMBS = 5
+"""From how many of the best uniform policies within the budget the search goes up as well."""
+
 EXCHANGE_EVALUATIONS = 200
 """Most policies that the last phase, one move up for one down, may need on top."""
 
@@ -87,6 +90,7 @@ def greedy_search(
             min(target_bitops, LARGEST_LIMIT),
             error_weight=error_weight,
             evaluations=None if evaluations is None else min(evaluations, LARGEST_LIMIT),
+            climbs=CLIMBS,
             exchange_limit=EXCHANGE_EVALUATIONS if evaluations is None else 0,
         )
         pairs = list(known)

@@ -1,7 +1,8 @@
 //! Bidirectional greedy search (arXiv 2401.01543) as a state machine: `propose`, `observe`.
 //!
 //! Stages: anchors (uniform policies within the target, and the start), descent to the target, an
-//! upward pass that spends the slack, restarts from a better policy met on the way, exchanges.
+//! upward pass that spends the slack, climbs from the best uniform policies, restarts from a better
+//! policy met on the way, exchanges.
 //! Weights and activations are searched jointly; the reference searches them one after the other.
 //!
 //! Invariant: the steps are a pure function of the network, the target, the options and the errors.
@@ -34,13 +35,24 @@ pub struct Options {
     pub evaluations: Option<u64>,
     /// Whether the uniform policies within the target, and the start, are evaluated first.
     pub anchors: bool,
+    /// From how many of the uniform policies within the target that were evaluated, the best first,
+    /// the upward pass starts as well. A descent sees the target only at its end, where the steps
+    /// are few and, under noisy errors, partly chance; a climb starts from what is known to be good.
+    pub climbs: u64,
     /// Most policies that exchanges may need on top of the other stages; 0 turns them off.
     pub exchange_limit: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { start: None, error_weight: 1.5, evaluations: None, anchors: true, exchange_limit: 0 }
+        Self {
+            start: None,
+            error_weight: 1.5,
+            evaluations: None,
+            anchors: true,
+            climbs: 0,
+            exchange_limit: 0,
+        }
     }
 }
 
@@ -77,6 +89,7 @@ pub struct GreedySearch {
     visited: BTreeSet<Policy>,
     pending: Vec<Policy>,
     is_begun: bool,
+    num_climbs: u64,
     num_exchange: u64,
     trace: Vec<TraceStep>,
 }
@@ -113,6 +126,7 @@ impl GreedySearch {
             ceiling: None,
             pending: Vec::new(),
             is_begun: false,
+            num_climbs: 0,
             num_exchange: 0,
             trace: Vec::new(),
             network,
@@ -215,7 +229,9 @@ impl GreedySearch {
     }
 
     fn score_anchors(&mut self) {
-        let mut policies = self.anchors();
+        let start = &self.base.policy;
+        let uniform = self.uniform_within().into_iter().filter(|policy| policy != start);
+        let mut policies: Vec<_> = std::iter::once(start.clone()).chain(uniform).collect();
         if let Some(limit) = self.options.evaluations {
             // One evaluation stays back for the policy the descent ends on.
             policies.truncate(usize::try_from(limit - 1).unwrap_or(usize::MAX));
@@ -225,20 +241,19 @@ impl GreedySearch {
         }
     }
 
-    /// Return the start, then the uniform policies within the target, the costly first.
-    fn anchors(&self) -> Vec<Policy> {
+    /// Return the uniform policies within the target, the costly first.
+    fn uniform_within(&self) -> Vec<Policy> {
         let mut uniform = BTreeSet::new();
         for weight in self.union_of_candidates(Side::Weight) {
             for act in self.union_of_candidates(Side::Act) {
                 let policy = Policy::uniform(&self.network, LayerBits { weight, act });
                 let costed = Costed::new(&self.network, policy);
-                if self.budget.admits(costed.bitops) && costed.policy != self.base.policy {
+                if self.budget.admits(costed.bitops) {
                     uniform.insert((costed.bitops, costed.policy));
                 }
             }
         }
-        let uniform = uniform.into_iter().rev().map(|(_, policy)| policy);
-        std::iter::once(self.base.policy.clone()).chain(uniform).collect()
+        uniform.into_iter().rev().map(|(_, policy)| policy).collect()
     }
 
     fn union_of_candidates(&self, side: Side) -> BTreeSet<Bits> {

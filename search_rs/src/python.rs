@@ -239,6 +239,7 @@ impl PySearchResult {
 /// `start` is a policy, by default the largest candidates. `error_weight` weighs the error against
 /// the BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose error may be needed,
 /// restored ones included. `anchors` scores the uniform policies within the target first.
+/// `climbs` is from how many of the best of those the upward pass starts as well.
 /// `exchange_limit` bounds the policies that exchanges of one move up for one down may need on top;
 /// 0 turns them off.
 ///
@@ -253,7 +254,7 @@ struct PyGreedySearch(GreedySearch);
 impl PyGreedySearch {
     #[new]
     #[pyo3(signature = (network, target_bitops, *, start=None, error_weight=1.5, evaluations=None,
-                        anchors=true, exchange_limit=0))]
+                        anchors=true, climbs=0, exchange_limit=0))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only settings of a Python constructor")]
     fn new(
         network: &PyNetwork,
@@ -262,10 +263,11 @@ impl PyGreedySearch {
         error_weight: f64,
         evaluations: Option<u64>,
         anchors: bool,
+        climbs: u64,
         exchange_limit: u64,
     ) -> PyResult<Self> {
         let start = start.map(|start| read_policy(start, &network.0)).transpose()?;
-        let options = Options { start, error_weight, evaluations, anchors, exchange_limit };
+        let options = Options { start, error_weight, evaluations, anchors, climbs, exchange_limit };
         Ok(Self(GreedySearch::new(Arc::clone(&network.0), target_bitops, options)?))
     }
 

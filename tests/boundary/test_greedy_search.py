@@ -165,6 +165,8 @@ def test_start_and_settings_arrive(network: Network) -> None:
     assert first is not None
     assert first.tolist() == [[[8, 8], [2, 2], [2, 2]]]
     assert {step.phase for step in search.run(sum_error).trace} == {"upward"}
+    climbing = GreedySearch(network, 14_000, start=network.uniform(2, 2), climbs=1)
+    assert "restart" in {step.phase for step in climbing.run(sum_error).trace}
 
 
 def test_other_threads_run_while_rust_works(network: Network) -> None:

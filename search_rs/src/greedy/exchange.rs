@@ -4,6 +4,7 @@
 //! never need more than `exchange_limit` policies. Each round evaluates the single moves of the current
 //! policy, predicts every pair from them as if errors were additive, and evaluates the most promising.
 
+use super::upward::least;
 use super::{Answer, GreedySearch, Stage};
 use crate::moves::{Costed, Move, single_moves};
 use crate::policy::Policy;
@@ -30,9 +31,14 @@ impl GreedySearch {
             Answer::Asked => return,
             Answer::Refused => return self.stage = Stage::Done,
         };
-        let has_stepped =
-            self.step_to_best(Phase::Exchange, pairs, errors, |error, current| error < current);
-        self.stage = if has_stepped { Stage::Upward } else { Stage::Done };
+        let current = self.archive.error(&self.base.policy);
+        match least(pairs, &errors) {
+            Some((next, error)) if current.is_some_and(|current| error < current) => {
+                self.step_to(Phase::Exchange, next, Some(error));
+                self.stage = Stage::Upward;
+            }
+            _ => self.stage = Stage::Done,
+        }
     }
 
     fn ask_exchange(&mut self, policies: &[Policy]) -> Answer {

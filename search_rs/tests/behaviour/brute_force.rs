@@ -70,7 +70,7 @@ fn all(network: &Network) -> Vec<Costed> {
 }
 
 /// Share of searches that end at the optimum, mean gap, worst gap.
-fn measure(exchange_limit: u64) -> (f64, f64, f64) {
+fn measure(climbs: u64, exchange_limit: u64) -> (f64, f64, f64) {
     let mut random = Random(1);
     let (mut num_equal, mut sum, mut worst, mut count) = (0_u32, 0.0, 0.0_f64, 0_u32);
     for _ in 0..NUM_NETWORKS {
@@ -85,7 +85,7 @@ fn measure(exchange_limit: u64) -> (f64, f64, f64) {
             let within = everything.iter().filter(|costed| costed.bitops <= target);
             let errors = within.map(|costed| error(&table, &costed.policy));
             let optimum = errors.min_by(f64::total_cmp).unwrap();
-            let options = Options { exchange_limit, ..Options::default() };
+            let options = Options { climbs, exchange_limit, ..Options::default() };
             let mut search = GreedySearch::new(Arc::clone(&network), target, options).unwrap();
             let found = common::run(&mut search, |policy| error(&table, policy), &mut Vec::new());
             let gap = (found.unwrap().error - optimum) / range;
@@ -100,15 +100,21 @@ fn measure(exchange_limit: u64) -> (f64, f64, f64) {
 }
 
 /// Measured, over 600 searches: 76.0 % end at the optimum, mean gap 0.28 %, worst 11.9 %; with as
-/// many exchanges as `harness search` allows 86.7 %, 0.12 %, 3.2 %. The bounds are those figures,
-/// rounded to the worse side.
+/// many exchanges as `harness search` allows 86.7 %, 0.12 %, 3.2 %; with its climbs 94.8 %, 0.035 %,
+/// 3.2 %; with both 97.0 %, 0.023 %, 3.2 %. The bounds are those figures, rounded to the worse side.
 #[test]
 fn search_ends_near_the_brute_force_optimum_of_additive_errors() {
-    let bounds = [(0, 0.75, 0.003, 0.12), (200, 0.86, 0.0012, 0.033)];
-    for (exchange_limit, least_equal, most_mean, most_worst) in bounds {
-        let (equal, mean, worst) = measure(exchange_limit);
+    let bounds = [
+        (0, 0, 0.75, 0.003, 0.12),
+        (0, 200, 0.86, 0.0012, 0.033),
+        (5, 0, 0.94, 0.00036, 0.033),
+        (5, 200, 0.96, 0.00024, 0.033),
+    ];
+    for (climbs, exchange_limit, least_equal, most_mean, most_worst) in bounds {
+        let (equal, mean, worst) = measure(climbs, exchange_limit);
         println!(
-            "exchange_limit {exchange_limit}: equal {equal:.3}, mean {mean:.5}, worst {worst:.4}"
+            "climbs {climbs}, exchange_limit {exchange_limit}: equal {equal:.3}, mean {mean:.5}, \
+             worst {worst:.4}"
         );
         assert!(equal >= least_equal && mean <= most_mean && worst <= most_worst);
     }

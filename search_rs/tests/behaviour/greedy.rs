@@ -11,7 +11,7 @@ use search_rs::greedy::{GreedySearch, Options};
 use search_rs::moves::{Costed, Move, single_moves};
 use search_rs::network::Network;
 use search_rs::policy::Policy;
-use search_rs::trace::{Phase, SearchResult};
+use search_rs::trace::{Phase, SearchResult, TraceStep};
 
 fn smallest_and_largest(network: &Network) -> (u64, u64) {
     let bitops = |policy| Resource::BitOps.of_policy(network, &policy);
@@ -26,12 +26,13 @@ fn target(network: &Network, percent: u64) -> u64 {
 fn options() -> impl Strategy<Value = Options> {
     let limit = prop_oneof![3 => Just(None), 2 => (1..300_u64).prop_map(Some)];
     let exchange_limit = prop_oneof![Just(0), 1..200_u64];
-    (limit, any::<bool>(), 0.0..4.0, exchange_limit).prop_map(
-        |(evaluations, anchors, error_weight, exchange_limit)| Options {
+    (limit, any::<bool>(), 0.0..4.0, 0..4_u64, exchange_limit).prop_map(
+        |(evaluations, anchors, error_weight, climbs, exchange_limit)| Options {
             start: None,
             error_weight,
             evaluations,
             anchors,
+            climbs,
             exchange_limit,
         },
     )
@@ -192,6 +193,21 @@ fn start_within_the_target_is_only_improved_upward() {
     let result = common::run(&mut search, sum_error, &mut Vec::new()).unwrap();
     assert!(result.trace.iter().all(|step| step.phase == Phase::Upward));
     assert!(result.bitops > target(&network, 0) && result.bitops <= 12_400);
+}
+
+#[test]
+fn upward_pass_starts_from_the_best_uniform_policies_too() {
+    let network = small_network();
+    let options = Options { climbs: 2, ..Options::default() };
+    let mut search = GreedySearch::new(Arc::clone(&network), 12_400, options).unwrap();
+    let error = |policy: &Policy| common::random_error(3, policy);
+    let mut uniform = search.propose().unwrap().split_off(1);
+    uniform.sort_by(|a, b| error(a).total_cmp(&error(b)));
+    let result = common::run(&mut search, error, &mut Vec::new()).unwrap();
+    let is_restart = |step: &TraceStep| step.phase == Phase::Restart;
+    let states = states(&network, &result).into_iter().skip(1).zip(&result.trace);
+    let restarts = states.filter(|(_, step)| is_restart(step)).map(|(state, _)| state.policy);
+    assert_eq!(restarts.take(2).collect::<Vec<_>>(), uniform[..2]);
 }
 
 #[test]
