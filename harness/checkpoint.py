@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from harness.errors import CheckpointError, ModelError
 from harness.models import create_model
 from harness.quant.supernet import Supernet, convert
+from harness.spec.config import Config
 from harness.spec.files import read_json, sync_folder, write_bytes, write_json
 from harness.spec.run_dir import RunDir
 
@@ -117,6 +118,18 @@ def load_progress(checkpoint: Path) -> TrainingProgress:
         ) from None
 
 
+def check_configuration(checkpoint: Path, config: Config) -> None:
+    """Check that the checkpoint was made with the configuration, as far as it decides weights.
+
+    Raises:
+        CheckpointError: It was not, or the checkpoint is incomplete or damaged.
+    """
+    if load_progress(checkpoint).config_fingerprint != config.training_fingerprint():
+        raise CheckpointError(
+            f"checkpoint {checkpoint} was made with another configuration; use or restore that one"
+        )
+
+
 def load_training_state(checkpoint: Path, *, model: nn.Module, ema: nn.Module) -> dict[str, Any]:
     """Load weights and averaged weights; return the optimizers' state dicts by name.
 
@@ -148,11 +161,7 @@ def load_supernet(run: RunDir) -> Supernet:
     network = run.load_network()
     config = run.load_config()
     checkpoint = _existing_checkpoint(run)
-    if load_progress(checkpoint).config_fingerprint != config.training_fingerprint():
-        raise CheckpointError(
-            f"checkpoint {checkpoint} was made with another configuration than "
-            f"{run.config_path}; restore that file"
-        )
+    check_configuration(checkpoint, config)
     model = create_model(
         config.model.model_copy(update={"pretrained": False}),
         num_classes=network.num_classes,

@@ -1,5 +1,6 @@
 """The command line; heavy imports live inside the commands, so that `--help` is instant."""
 
+import errno
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -24,6 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Raised without a file's name where an open file is written."""
+
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -45,9 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except HarnessError as error:
         _fail(str(error), code=INTERRUPTED if isinstance(error, Stopped) else USER_ERROR)
     except OSError as error:
+        reason = (error.strerror or "unusable").lower()
+        if error.errno in DISK_FULL:
+            _fail(f"{error.filename or 'writing'}: {reason}; free some and run the command again")
         if error.filename is None:
             raise  # Not about a file of the user's.
-        reason = (error.strerror or "unusable").lower()
         _fail(f"{error.filename}: {reason}; check the path, its permissions and the free space")
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

@@ -199,6 +199,18 @@ class Config(Section):
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def unset_keys(self) -> list[str]:
+        """Return the `key` and `section.key` names that were left to their defaults."""
+        sections = {name: part for name, part in self if isinstance(part, Section)}
+        lone = [name for name, _ in self if name not in self.model_fields_set | sections.keys()]
+        inside = [
+            f"{name}.{key}"
+            for name, section in sections.items()
+            for key, _ in section
+            if key not in section.model_fields_set
+        ]
+        return lone + inside
+
     def to_yaml(self) -> str:
         """Return the resolved configuration as YAML that `load_config` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
@@ -246,20 +258,6 @@ def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(_first_problem(source, error)) from None
-
-
-def missing_keys(path: Path) -> list[str]:
-    """Return the `section.key` names that a configuration file leaves to their defaults."""
-    values, whole = _read_mapping(path), Config().model_dump()
-    sections = {name: keys for name, keys in whole.items() if isinstance(keys, dict)}
-    lone = [name for name in whole if name not in values and name not in sections]
-    inside = [
-        f"{section}.{key}"
-        for section, keys in sections.items()
-        for key in keys
-        if key not in (values.get(section) or {})
-    ]
-    return lone + inside
 
 
 def _read_mapping(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RunError
-from harness.spec.config import Config, load_config, missing_keys
+from harness.spec.config import Config, load_config
 from harness.spec.files import write_text
 from harness.spec.network import NetworkSpec
 
@@ -66,11 +66,11 @@ class RunDir:
                 "give --run the folder that harness train printed"
             )
         config = load_config(self.config_path)
-        missing = missing_keys(self.config_path)
-        if missing:
+        unset = config.unset_keys()
+        if unset:
             # A default in its place would be another run's value.
             raise RunError(
-                f"{self.config_path} lacks {missing[0]}, a run's configuration is written whole; "
+                f"{self.config_path} lacks {unset[0]}, a run's configuration is written whole; "
                 "restore the file"
             )
         return config

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from harness.checkpoint import (
     TrainingProgress,
+    check_configuration,
     load_progress,
     load_training_state,
     newest_checkpoint,
@@ -352,10 +353,7 @@ def _check_checkpoint(checkpoint: Path, config: Config) -> Path:
             f"checkpoint {checkpoint} is not a folder; give --resume a "
             "runs/NAME/checkpoints/step_… folder, auto or never"
         )
-    if load_progress(checkpoint).config_fingerprint != config.training_fingerprint():
-        raise CheckpointError(
-            f"checkpoint {checkpoint} was made with another configuration; use that one"
-        )
+    check_configuration(checkpoint, config)
     return checkpoint
 
 

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +66,14 @@ def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
 )
 def test_mistakes_get_one_line(refused, arguments, message):
     assert message in refused(*arguments)
+
+
+def test_full_disk_gets_one_line():
+    with Path("/dev/full").open("w") as full:
+        command = [Path(sys.executable).with_name("harness"), "bitops", "resnet8", "--json"]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    message = "error: writing: no space left on device; free some and run the command again\n"
+    assert (result.returncode, result.stderr) == (2, message)
 
 
 def test_demo_trains_searches_and_compares(tmp_path, harness_json):

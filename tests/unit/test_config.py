@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from harness.errors import ConfigError
-from harness.spec.config import Config, load_config, missing_keys
+from harness.spec.config import Config, load_config
 
 TRAIN_CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -189,12 +189,12 @@ def test_merge_keys_of_yaml_are_read(tmp_path):
     assert (config.train.epochs, config.train.batch_size) == (3, 5)
 
 
-def test_missing_keys_are_those_left_to_their_defaults(tmp_path):
+def test_unset_keys_are_those_left_to_their_defaults(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(Config().to_yaml())
-    assert missing_keys(file) == []
+    assert load_config(file).unset_keys() == []
     file.write_text(Config().to_yaml().replace("seed: 0\n", "").replace("  finalists: 16\n", ""))
-    assert missing_keys(file) == ["seed", "search.finalists"]
+    assert load_config(file).unset_keys() == ["seed", "search.finalists"]
 
 
 def test_config_cannot_be_changed_after_loading():
