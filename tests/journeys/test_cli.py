@@ -71,8 +71,8 @@ def test_mistakes_get_one_line(refused, arguments, message):
 def test_full_disk_gets_one_line():
     with Path("/dev/full").open("w") as full:
         command = [Path(sys.executable).with_name("harness"), "bitops", "resnet8", "--json"]
-        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    message = "error: writing: no space left on device; free some and run the command again\n"
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
+    message = b"error: writing: no space left on device; free some and run the command again\n"
     assert (result.returncode, result.stderr) == (2, message)
 
 
