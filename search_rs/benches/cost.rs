@@ -47,7 +47,9 @@ fn error(policy: &Policy) -> f64 {
 
 fn search(network: &Arc<Network>) -> Result<u64, SearchError> {
     let largest = Resource::BitOps.of_policy(network, &Policy::largest(network));
-    let mut search = GreedySearch::new(Arc::clone(network), largest / 2, Options::default())?;
+    // As `harness search` does it (harness/search/engine.py).
+    let options = Options { climbs: 5, exchange_limit: 200, ..Options::default() };
+    let mut search = GreedySearch::new(Arc::clone(network), largest / 2, options)?;
     while let Some(policies) = search.propose() {
         let errors: Vec<f64> = policies.iter().map(error).collect();
         search.observe(&errors)?;
@@ -77,6 +79,7 @@ fn benchmarks(criterion: &mut Criterion) {
     group.bench_function("10^6 whole random policies", |bencher| {
         bencher.iter(|| Resource::BitOps.of_rows(&network, black_box(&rows)));
     });
+    println!("greedy search to half: {} evaluations", search(&network).unwrap());
     group.bench_function("greedy search to half, additive error", |bencher| {
         bencher.iter(|| search(black_box(&network)));
     });

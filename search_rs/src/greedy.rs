@@ -1,8 +1,9 @@
 //! Bidirectional greedy search (arXiv 2401.01543) as a state machine: `propose`, `observe`.
 //!
-//! Stages: anchors (uniform policies within the target, and the start), descent to the target, an
-//! upward pass that spends the slack, climbs from the best uniform policies, restarts from a better
-//! policy met on the way, exchanges.
+//! Stages: anchors (uniform policies within the target, and the start), climbs (upward passes from the
+//! best of them that spend the slack), descent from the start to the target, an upward pass from
+//! there and from a better policy met on the way, exchanges. Climbs come first because they are cheap:
+//! under a limit of evaluations that no descent fits, they are what a search can do.
 //! Weights and activations are searched jointly; the reference searches them one after the other.
 //!
 //! Invariant: the steps are a pure function of the network, the target, the options and the errors.
@@ -36,8 +37,8 @@ pub struct Options {
     /// Whether the uniform policies within the target, and the start, are evaluated first.
     pub anchors: bool,
     /// From how many of the uniform policies within the target that were evaluated, the best first,
-    /// the upward pass starts as well. A descent sees the target only at its end, where the steps
-    /// are few and, under noisy errors, partly chance; a climb starts from what is known to be good.
+    /// an upward pass starts too. A descent sees the target only at its end, where the steps are few
+    /// and, under noisy errors, partly chance; a climb starts from what is known to be good.
     pub climbs: u64,
     /// Most policies that exchanges may need on top of the other stages; 0 turns them off.
     pub exchange_limit: u64,
@@ -84,9 +85,13 @@ pub struct GreedySearch {
     options: Options,
     archive: Archive,
     stage: Stage,
+    start: Costed,
     base: Costed,
     ceiling: Option<u64>,
+    /// Every policy the search was in.
     visited: BTreeSet<Policy>,
+    /// Those of the descent, which must not turn in a circle but may cross a climb.
+    descended: BTreeSet<Policy>,
     pending: Vec<Policy>,
     is_begun: bool,
     num_climbs: u64,
@@ -120,9 +125,11 @@ impl GreedySearch {
         Ok(Self {
             budget,
             archive: Archive::default(),
-            stage: if options.anchors { Stage::Anchors } else { Stage::Descent },
+            stage: Stage::Anchors,
             visited: BTreeSet::from([start.clone()]),
-            base: Costed::new(&network, start),
+            descended: BTreeSet::new(),
+            base: Costed::new(&network, start.clone()),
+            start: Costed::new(&network, start),
             ceiling: None,
             pending: Vec::new(),
             is_begun: false,
@@ -229,6 +236,9 @@ impl GreedySearch {
     }
 
     fn score_anchors(&mut self) {
+        if !self.options.anchors {
+            return self.leave_upward();
+        }
         let start = &self.base.policy;
         let uniform = self.uniform_within().into_iter().filter(|policy| policy != start);
         let mut policies: Vec<_> = std::iter::once(start.clone()).chain(uniform).collect();
@@ -237,7 +247,7 @@ impl GreedySearch {
             policies.truncate(usize::try_from(limit - 1).unwrap_or(usize::MAX));
         }
         if !matches!(self.ask(&policies, 1), Answer::Asked) {
-            self.stage = Stage::Descent;
+            self.leave_upward();
         }
     }
 

@@ -15,7 +15,7 @@ pub enum Phase {
     Finish,
     /// Spending the slack below the target.
     Upward,
-    /// To a policy within the target that was met on the way: uniform and not yet gone up from, or better.
+    /// To where the next climb, the descent or the last upward pass begins.
     Restart,
     /// One move up paid for by one move down.
     Exchange,

@@ -3,8 +3,8 @@
 //! Invariant: it ends. An up move is proposed only if it stays strictly below the ceiling, the BitOPs
 //! of the policy that the latest down move left. So each down move lowers the ceiling strictly, up
 //! moves between two down moves raise the BitOPs strictly, and there are finitely many policies.
-//! Policies visited before are not proposed while anything else is; where nothing else is left, only
-//! down moves are, visited or not.
+//! Policies it was in before are not proposed while anything else is; where nothing else is left, only
+//! down moves are, known or not.
 
 use super::{Answer, GreedySearch, Stage};
 use crate::moves::{Costed, Move, single_moves};
@@ -12,6 +12,16 @@ use crate::score::{Outcome, best_by_score};
 use crate::trace::Phase;
 
 impl GreedySearch {
+    /// Begin at the start, wherever climbs have led.
+    pub(super) fn begin_descent(&mut self) {
+        if self.base.policy != self.start.policy {
+            let error = self.archive.error(&self.start.policy);
+            self.step_to(Phase::Restart, self.start.clone(), error);
+        }
+        self.descended.insert(self.start.policy.clone());
+        self.stage = Stage::Descent;
+    }
+
     /// Take one step towards the target, or pass on to the next stage when within it.
     pub(super) fn descend(&mut self) {
         if self.budget.admits(self.base.bitops) {
@@ -37,6 +47,7 @@ impl GreedySearch {
         if change.is_down() {
             self.ceiling = Some(self.base.bitops);
         }
+        self.descended.insert(next.policy.clone());
         self.step_to(Phase::Descent, next, Some(outcomes[best].error));
     }
 
@@ -47,7 +58,7 @@ impl GreedySearch {
             .collect();
         let is_below = |bitops| self.ceiling.is_none_or(|ceiling| bitops < ceiling);
         let is_open = |(change, next): &&(Move, Costed)| {
-            (change.is_down() || is_below(next.bitops)) && !self.visited.contains(&next.policy)
+            (change.is_down() || is_below(next.bitops)) && !self.descended.contains(&next.policy)
         };
         let open: Vec<_> = all.iter().filter(is_open).cloned().collect();
         if open.is_empty() {

@@ -14,30 +14,37 @@ use crate::trace::Phase;
 const BATCH: usize = 16;
 
 impl GreedySearch {
-    /// Take the best exchange if it lowers the error, then go up again; else end.
+    /// Take the best exchange if it lowers the error, then go up again; else end, unless the single
+    /// moves met a better policy to go up from.
     pub(super) fn exchange(&mut self) {
+        if !self.try_exchange() && self.pending.is_empty() && !self.restart_from_best() {
+            self.stage = Stage::Done;
+        }
+    }
+
+    /// Return whether an exchange was taken.
+    fn try_exchange(&mut self) -> bool {
         let moves = single_moves(&self.network, &self.base.policy);
         let singles: Vec<_> =
             moves.iter().map(|&change| self.base.after(&self.network, change).policy).collect();
         let errors = match self.ask_exchange(&singles) {
             Answer::Known(errors) => errors,
-            Answer::Asked => return,
-            Answer::Refused => return self.stage = Stage::Done,
+            Answer::Asked | Answer::Refused => return false,
         };
         let pairs = self.promising_pairs(&moves, &errors);
         let policies: Vec<_> = pairs.iter().map(|pair| pair.policy.clone()).collect();
         let errors = match self.ask_exchange(&policies) {
             Answer::Known(errors) => errors,
-            Answer::Asked => return,
-            Answer::Refused => return self.stage = Stage::Done,
+            Answer::Asked | Answer::Refused => return false,
         };
         let current = self.archive.error(&self.base.policy);
         match least(pairs, &errors) {
             Some((next, error)) if current.is_some_and(|current| error < current) => {
                 self.step_to(Phase::Exchange, next, Some(error));
                 self.stage = Stage::Upward;
+                true
             }
-            _ => self.stage = Stage::Done,
+            _ => false,
         }
     }
 

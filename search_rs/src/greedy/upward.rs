@@ -1,7 +1,7 @@
 //! Spending the slack below the target.
 //!
-//! Invariant: every up move stays within the target and raises the BitOPs, and no policy is gone up from
-//! twice, so it ends. Moves are taken while any fits, also where the error rises: more bits do not make
+//! Invariant: every up move stays within the target and raises the BitOPs, and each pass begins at another
+//! policy, so passes end and there are finitely many. Moves are taken while any fits, also where the error rises: more bits do not make
 //! a quantizer coarser, so a rise is mostly the noise of the images, and the best policy met on the
 //! way is not lost.
 
@@ -31,7 +31,9 @@ impl GreedySearch {
         let ups: Vec<_> =
             ups.map(|change| self.base.after(&self.network, change)).filter(is_fit).collect();
         let policies: Vec<_> = ups.iter().map(|next| next.policy.clone()).collect();
-        match self.ask(&policies, 0) {
+        // Before the descent, one evaluation stays back for the policy it ends on.
+        let reserve = u64::from(self.descended.is_empty());
+        match self.ask(&policies, reserve) {
             Answer::Known(errors) => match least(ups, &errors) {
                 Some((next, error)) => self.step_to(Phase::Upward, next, Some(error)),
                 None => self.leave_upward(),
@@ -41,24 +43,34 @@ impl GreedySearch {
         }
     }
 
-    /// Go up again from the next uniform policy, then from a better policy if the search met one that
-    /// it has not been in, else on to the exchanges, from the best.
-    fn leave_upward(&mut self) {
+    /// Go up from the next uniform policy; after those, down from the start; after that, up again from a
+    /// better policy if the search met one that it has not been in; at last to the exchanges.
+    pub(super) fn leave_upward(&mut self) {
         if let Some((uniform, error)) = self.next_climb() {
-            return self.step_to(Phase::Restart, uniform, Some(error));
+            self.step_to(Phase::Restart, uniform, Some(error));
+            self.stage = Stage::Upward;
+        } else if self.descended.is_empty() {
+            self.begin_descent();
+        } else if !self.restart_from_best() {
+            let is_on = self.options.exchange_limit > 0;
+            self.stage = if is_on { Stage::Exchange } else { Stage::Done };
         }
+    }
+
+    /// Step to the best policy met if it is better than the current one; return whether there is
+    /// anything to go up from, as it is not where the search has been.
+    pub(super) fn restart_from_best(&mut self) -> bool {
         let current = self.archive.error(&self.base.policy);
-        if let Some((best, error)) = self.best_within(self.archive.needed())
-            && current.is_some_and(|current| error < current)
-        {
-            let is_new = !self.visited.contains(&best.policy);
-            self.step_to(Phase::Restart, best, Some(error));
-            if is_new {
-                return;
-            }
+        let Some((best, error)) = self.best_within(self.archive.needed()) else { return false };
+        if current.is_none_or(|current| error >= current) {
+            return false;
         }
-        let is_on = self.options.exchange_limit > 0;
-        self.stage = if is_on { Stage::Exchange } else { Stage::Done };
+        let is_new = !self.visited.contains(&best.policy);
+        self.step_to(Phase::Restart, best, Some(error));
+        if is_new {
+            self.stage = Stage::Upward;
+        }
+        is_new
     }
 
     /// Return the best uniform policy that the search has evaluated and not been in.

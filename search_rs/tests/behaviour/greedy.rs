@@ -26,7 +26,7 @@ fn target(network: &Network, percent: u64) -> u64 {
 fn options() -> impl Strategy<Value = Options> {
     let limit = prop_oneof![3 => Just(None), 2 => (1..300_u64).prop_map(Some)];
     let exchange_limit = prop_oneof![Just(0), 1..200_u64];
-    (limit, any::<bool>(), 0.0..4.0, 0..4_u64, exchange_limit).prop_map(
+    (limit, any::<bool>(), 0.0..4.0, 0..8_u64, exchange_limit).prop_map(
         |(evaluations, anchors, error_weight, climbs, exchange_limit)| Options {
             start: None,
             error_weight,
@@ -48,6 +48,11 @@ fn states(network: &Network, result: &SearchResult) -> Vec<Costed> {
         states.push(next);
     }
     states
+}
+
+/// Like `random_error`, with as few different values as `num_values`.
+fn tied_error(seed: u64, num_values: u16, policy: &Policy) -> f64 {
+    common::random_error(seed, policy) % f64::from(num_values)
 }
 
 proptest! {
@@ -74,6 +79,25 @@ proptest! {
         let within = |policy: &Policy| Resource::BitOps.of_policy(&network, policy) <= target;
         let best = journal.iter().filter(|(policy, _)| within(policy)).map(|(_, error)| *error);
         prop_assert_eq!(best.min_by(f64::total_cmp), Some(result.error));
+    }
+
+    #[test]
+    fn every_up_move_that_fits_above_the_result_was_tried(
+        network in common::networks(5), percent in 0..=110_u64, seed: u64, options in options(),
+        num_values in 1..1000_u16,
+    ) {
+        let target = target(&network, percent);
+        let options = Options { evaluations: None, ..options };
+        let mut search = GreedySearch::new(Arc::clone(&network), target, options).unwrap();
+        let mut journal = Vec::new();
+        let error = |policy: &Policy| tied_error(seed, num_values, policy);
+        let result = common::run(&mut search, error, &mut journal).unwrap();
+
+        let tried: BTreeSet<_> = journal.into_iter().map(|(policy, _)| policy).collect();
+        let end = Costed::new(&network, result.policy);
+        let ups = single_moves(&network, &end.policy).into_iter().filter(|change| !change.is_down());
+        let fitting = ups.map(|up| end.after(&network, up)).filter(|next| next.bitops <= target);
+        prop_assert!(fitting.into_iter().all(|next| tried.contains(&next.policy)));
     }
 
     #[test]
@@ -208,6 +232,18 @@ fn upward_pass_starts_from_the_best_uniform_policies_too() {
     let states = states(&network, &result).into_iter().skip(1).zip(&result.trace);
     let restarts = states.filter(|(_, step)| is_restart(step)).map(|(state, _)| state.policy);
     assert_eq!(restarts.take(2).collect::<Vec<_>>(), uniform[..2]);
+}
+
+#[test]
+fn limit_that_no_descent_fits_is_spent_on_climbs() {
+    let network =
+        Arc::new(common::build(&vec![(100, 1, vec![2, 3, 4], vec![2, 3, 4]); 10]).unwrap());
+    // A step costs twenty, up or down, after seven anchors.
+    let options = Options { evaluations: Some(35), climbs: 1, ..Options::default() };
+    let mut search = GreedySearch::new(Arc::clone(&network), 9_500, options).unwrap();
+    let result = common::run(&mut search, sum_error, &mut Vec::new()).unwrap();
+    let has = |phase| result.trace.iter().any(|step| step.phase == phase);
+    assert!(has(Phase::Upward) && has(Phase::Finish) && !has(Phase::Descent));
 }
 
 #[test]
