@@ -37,6 +37,8 @@ $(STAMPS)/venv:
 		{ echo "$(PYTHON) is $$($(PYTHON) -V), the oldest that works is 3.10; run make PYTHON=python3.x" >&2; exit 1; }
 	@command -v cargo >/dev/null || \
 		{ echo "cargo is not on PATH; install a Rust toolchain (for example with rustup)" >&2; exit 1; }
+	@rustc --version | $(PYTHON) -c 'import re, sys; sys.exit([int(n) for n in re.findall(r"\d+", sys.stdin.read())[:2]] < [1, 88])' || \
+		{ echo "$$(rustc --version) is too old, the oldest that works is 1.88; run rustup update" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || \
 		{ echo "the virtual environment cannot be made; Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(PIP) install --quiet --upgrade pip

@@ -1,8 +1,9 @@
 """The main job's figures: searched policies against uniform and random ones, over seeds.
 
 `python -m benchmarks.main_job` runs one seed on the embedded digits; `--full` runs three seeds of
-resnet8 on Fashion-MNIST and writes docs/results/main_job.md. Every training goes on where an
-earlier call stopped. Accuracies are on the test split, BN statistics re-estimated per policy.
+resnet8 on Fashion-MNIST and writes docs/results/main_job.md. Every training and search
+goes on where an earlier call stopped; remove its folder to measure it anew. Accuracies are on the
+test split, BN statistics re-estimated per policy.
 """
 
 import json
@@ -25,7 +26,7 @@ from harness.search.driver import SearchOutcome
 from harness.search.evaluator import load_run
 from harness.spec.config import Config, load_config
 from harness.spec.cost import bitops
-from harness.spec.files import read_json, write_json, write_text
+from harness.spec.files import write_json, write_text
 from harness.spec.network import NetworkSpec
 from harness.spec.policy import Policy, policy_label, uniform_policy
 from harness.spec.run_dir import RunDir
@@ -90,16 +91,10 @@ def random_policy(network: NetworkSpec, target: int, generator: np.random.Genera
 
 def _measure_seed(name: str, seed: int, folder: Path) -> dict[str, Any]:
     warm_config, supernet_config, float_config = _configs(name, seed, folder)
-    measured = folder / "measured.json"
-    settings = supernet_config.model_dump(mode="json")
-    if measured.exists():
-        known = read_json(measured, what="measurement")
-        if known["settings"] == settings:
-            return {key: known[key] for key in ("seed", "float_accuracy", "budgets")}
     train(warm_config, out=folder / "float_start")
     run, outcomes = run_main_job(supernet_config, out=folder / "supernet")
     float_run = train(float_config, out=folder / "float_same_epochs")
-    values = {
+    return {
         "seed": seed,
         "float_accuracy": _float_accuracy(float_run),
         "budgets": [
@@ -107,8 +102,6 @@ def _measure_seed(name: str, seed: int, folder: Path) -> dict[str, Any]:
             for outcome, label in zip(outcomes, BUDGETS, strict=True)
         ],
     }
-    write_json(measured, {**values, "settings": settings})
-    return values
 
 
 def _configs(name: str, seed: int, folder: Path) -> tuple[Config, Config, Config]:

@@ -211,16 +211,18 @@ def _work() -> Iterator[None]:
     """Keep stdout for results (DeepSpeed, for one, logs to it), and part from other ranks after."""
     from harness.runtime import leave_process_group
 
+    has_failed = True
     with redirect_stdout(sys.stderr):
         try:
             yield
+            has_failed = False
         except KeyboardInterrupt:
             raise Stopped(
                 "interrupted, what was done is kept; harness train and demo go on by the same "
                 "command, harness search with --resume"
             ) from None
         finally:
-            leave_process_group()
+            leave_process_group(has_failed=has_failed)
 
 
 def _run_or_newest(run: Path | None) -> "RunDir":

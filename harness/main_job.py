@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from harness.errors import ConfigError
 from harness.search.driver import SearchOptions, SearchOutcome, search
 from harness.spec.config import Config
 from harness.spec.cost import bitops
@@ -28,7 +29,20 @@ def run_main_job(config: Config, *, out: Path | None = None) -> tuple[RunDir, li
     Args:
         config: A supernet configuration with 2 and 3 bits among its candidates.
         out: Run folder.
+
+    Raises:
+        ConfigError: The configuration is another one; nothing was trained.
     """
+    _check(config)
     run = train(config, out=out)
     targets = [HIGH_TARGET, halfway_target(run.load_network())]
     return run, search(run, targets, options=SearchOptions(resume=True))
+
+
+def _check(config: Config) -> None:
+    candidates = {*config.quant.weight_candidates} & {*config.quant.act_candidates}
+    if config.train.mode == "float" or not candidates >= {2, 3}:
+        raise ConfigError(
+            "the main job searches below uniform 3/3; give it train.mode=supernet, and 2 and 3 "
+            "among quant.weight_candidates and quant.act_candidates"
+        )

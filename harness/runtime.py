@@ -29,6 +29,7 @@ from torch import nn
 from typing_extensions import Self
 
 import harness
+from harness.errors import RunError
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, a scheduler's termination, and SLURM's warning before the time limit."""
@@ -39,6 +40,9 @@ def create_accelerator(project: Path | None = None) -> Accelerator:
 
     Args:
         project: Run folder that receives `tensorboard/`; None tracks nothing.
+
+    Raises:
+        RunError: A launcher started several processes that Accelerate does not join.
     """
     accelerator = Accelerator(
         log_with=None if project is None else "tensorboard",
@@ -46,6 +50,13 @@ def create_accelerator(project: Path | None = None) -> Accelerator:
         # Every rank's BN statistics come from rank 0 when they are read, not before every pass.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
     )
+    num_started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if num_started != accelerator.num_processes:
+        # Each would train by itself, all of them in one run folder.
+        raise RunError(
+            f"{num_started} processes were started, Accelerate joins {accelerator.num_processes}; "
+            "start them with accelerate launch, on a machine without GPUs with --cpu"
+        )
     if accelerator.device.type == "cpu":
         # Left to itself DeepSpeed, which Accelerate imports, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -63,9 +74,15 @@ def lay_channels_last(model: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
-def leave_process_group() -> None:
-    """Say goodbye to the other ranks; does nothing in a single process."""
+def leave_process_group(*, has_failed: bool = False) -> None:
+    """Say goodbye to the other ranks; does nothing in a single process.
+
+    Args:
+        has_failed: Go at once, the others may never come; else wait until all are done.
+    """
     if dist.is_initialized():
+        if not has_failed:
+            dist.barrier()
         dist.destroy_process_group()
 
 

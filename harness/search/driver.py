@@ -1,4 +1,4 @@
-"""From a finished run and targets to `policy.json`, `frontier.json` and figures for a table."""
+"""From a trained run and targets to `policy.json`, `frontier.json` and figures for a table."""
 
 import logging
 import time
@@ -69,7 +69,7 @@ def search(
     """Search a policy for each target; later targets reuse what earlier ones evaluated.
 
     Args:
-        run: A finished supernet run.
+        run: A supernet run.
         targets: Budgets as the user typed them.
         out: Folder that gets one folder per target; by default the run's `search/`.
         options: Strategy and limits.
@@ -87,6 +87,8 @@ def search(
         )
         for text in targets
     ]
+    if len({target.bitops for target in budgets}) < len(budgets):
+        raise RunError("a target is given twice; give each --target-bitops once")
     _check_folders([target.folder for target in budgets], resume=options.resume)
     trained = load_run(run)
     known: dict[Policy, int] = {}
@@ -209,8 +211,6 @@ def _journal_header(trained: TrainedRun) -> dict[str, Any]:
 
 
 def _check_folders(folders: Sequence[Path], *, resume: bool) -> None:
-    if len(set(folders)) < len(folders):
-        raise RunError("a target is given twice; give each --target-bitops once")
     for folder in folders:
         if not resume and any((folder / name).exists() for name in RESULTS):
             raise RunError(

@@ -1,6 +1,7 @@
 """Scores policies of a run on its images: for the search, and for the final report."""
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,10 +18,12 @@ from harness.spec.config import Config
 from harness.spec.policy import Policy
 from harness.spec.run_dir import RunDir
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedRun:
-    """A finished run in memory, on its device."""
+    """A trained run in memory, on its device."""
 
     run: RunDir
     config: Config
@@ -71,6 +74,8 @@ def load_run(run: RunDir) -> TrainedRun:
     """
     config = run.load_config()
     accelerator = create_accelerator()
+    if not run.is_finished and accelerator.is_main_process:
+        logger.warning("%s is not finished; its newest checkpoint is used", run.path)
     # Channels last: the same counts without recalibration, a third less time on two CPU cores.
     supernet = load_supernet(run)
     lay_channels_last(supernet)

@@ -53,6 +53,16 @@ def format_bitops(amount: int) -> str:
     return f"{amount / G:.4g}G"
 
 
+def _format_upward(amount: int) -> str:
+    """Return BitOPs like `format_bitops`, not below `amount`, so that it can be typed as a target.
+
+    >>> _format_upward(3_645_440), _format_upward(999_999), _format_upward(12)
+    ('3.646M', '1M', '1.2e-08G')
+    """
+    last_digit = 10 ** max(len(str(amount)) - 4, 0)
+    return format_bitops(-(-amount // last_digit) * last_digit)
+
+
 def _too_small_message(text: str, target: int, network: NetworkSpec) -> str:
     shown = text if not text.endswith("%") else f"{text} = {format_bitops(target)}"
     free = [layer for layer in network.layers if not layer.is_pinned]
@@ -66,6 +76,6 @@ def _too_small_message(text: str, target: int, network: NetworkSpec) -> str:
     names = " and ".join(layer.name for layer in pinned)
     holds = f" ({names}, pinned at 8/8, hold {format_bitops(held)} of it)" if pinned else ""
     return (
-        f"target {shown} BitOPs is below {format_bitops(smallest_bitops(network))}, {reach}"
+        f"target {shown} BitOPs is below {_format_upward(smallest_bitops(network))}, {reach}"
         f"{holds}; raise --target-bitops or train smaller candidates"
     )

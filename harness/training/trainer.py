@@ -108,7 +108,7 @@ class Trainer:
         if isinstance(self.model, Supernet) and checkpoint is None:
             calibrate_steps(self.model, self.splits, config, accelerator)
         self.ema = ModelEmaV3(self.model, decay=config.train.ema_decay, use_warmup=True)
-        saved = {} if checkpoint is None else self._restore(checkpoint)
+        progress, saved = (None, {}) if checkpoint is None else self._restore(checkpoint)
         optimizers = create_optimizers(self.model, config.train)
         for name, state in saved.items():
             optimizers[name].load_state_dict(state)
@@ -121,6 +121,12 @@ class Trainer:
                 f"train.batch_size {config.train.batch_size} in each of "
                 f"{accelerator.num_processes} processes is more than the {len(self.splits.train)} "
                 "training images; lower it or start fewer processes"
+            )
+        if progress is not None and progress.steps_per_epoch != self.steps_per_epoch:
+            raise CheckpointError(
+                f"checkpoint {checkpoint} has {progress.steps_per_epoch} steps per epoch, "
+                f"{accelerator.num_processes} process(es) make it {self.steps_per_epoch}; "
+                "start as many processes as before"
             )
         self.passes = self._create_passes()
         if accelerator.is_main_process:
@@ -268,12 +274,12 @@ class Trainer:
             )
         self.accelerator.wait_for_everyone()
 
-    def _restore(self, checkpoint: Path) -> dict[str, Any]:
+    def _restore(self, checkpoint: Path) -> tuple[TrainingProgress, dict[str, Any]]:
         progress = load_progress(checkpoint)
         states = load_training_state(checkpoint, model=self.model, ema=self.ema.module)
         self.step = progress.step
         logger.info("going on from step %d of %s", self.step, checkpoint)
-        return states
+        return progress, states
 
     def _forget_after(self, step: int) -> None:
         """Drop metrics of steps that a kill lost, so that they do not stand there twice."""

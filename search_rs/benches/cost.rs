@@ -79,8 +79,9 @@ fn benchmarks(criterion: &mut Criterion) {
     group.bench_function("10^6 whole random policies", |bencher| {
         bencher.iter(|| Resource::BitOps.of_rows(&network, black_box(&rows)));
     });
-    println!("greedy search to half: {} evaluations", search(&network).unwrap());
-    group.bench_function("greedy search to half, additive error", |bencher| {
+    let num_evaluations = search(&network).unwrap();
+    let name = format!("greedy search to half, {num_evaluations} additive errors");
+    group.bench_function(name, |bencher| {
         bencher.iter(|| search(black_box(&network)));
     });
     group.finish();

@@ -7,11 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from two_processes import OVERRIDES
 
 from harness.accuracy import count_policy_errors
 from harness.checkpoint import load_supernet, newest_checkpoint
 from harness.data import eval_batches, load_splits
+from harness.errors import CheckpointError
+from harness.spec.config import load_config
 from harness.spec.run_dir import RunDir
+from harness.training.trainer import train
 
 FOLDER = Path(__file__).parent
 
@@ -95,6 +99,13 @@ def test_a_signal_while_one_rank_validates_stops_both_at_the_next_step(refusals)
     folder, raised = refusals
     assert raised["stopped"].startswith("Stopped: stopped by a signal at step 5 of 8, saved in ")
     assert newest_checkpoint(RunDir(folder / "stopped")).name == "step_00000005"
+
+
+def test_a_run_of_two_ranks_is_not_taken_over_by_one(refusals):
+    folder, _ = refusals
+    message = r"step_00000005 has 4 steps per epoch, 1 process\(es\) make it 8; start as many"
+    with pytest.raises(CheckpointError, match=message):
+        train(load_config(None, overrides=OVERRIDES), out=folder / "stopped")
 
 
 def test_fewer_batches_than_ranks_are_refused(refusals):

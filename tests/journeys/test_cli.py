@@ -76,6 +76,13 @@ def test_full_disk_gets_one_line():
     assert (result.returncode, result.stderr) == (2, message)
 
 
+@pytest.mark.parametrize("setting", ["train.mode=float", "quant.weight_candidates=[4, 3]"])
+def test_demo_refuses_what_it_could_not_search_before_it_trains(tmp_path, refused, setting):
+    message = refused("demo", "--out", tmp_path / "run", "--set", setting)
+    assert "give it train.mode=supernet, and 2 and 3 among quant.weight_candidates" in message
+    assert not (tmp_path / "run").exists()
+
+
 def test_demo_trains_searches_and_compares(tmp_path, harness_json):
     quick = ("train.epochs=2", "train.num_random_passes=1", "eval.recalibrate_images=200")
     sets = [part for override in quick for part in ("--set", override)]

@@ -28,6 +28,12 @@ def run(trained_run, tmp_path):
     return tmp_path / "run"
 
 
+def journalled(folder):
+    """Return how many evaluations a journal holds, those of earlier targets included."""
+    lines = (folder / "journal.jsonl").read_text().splitlines()[1:]
+    return sum(len(json.loads(line)["errors"]) for line in lines)
+
+
 def test_search_finds_a_policy_within_the_budget_and_writes_it(run, harness_json):
     values = harness_json("search", "--run", run, "--target-bitops", "30%")
     network = NetworkSpec.load(run / "network.json")
@@ -65,11 +71,10 @@ def test_several_targets_in_one_call_reuse_each_others_evaluations(run, harness_
     assert [target["target_bitops"] for target in values["targets"]] == sorted(
         (target["target_bitops"] for target in values["targets"]), reverse=True
     )
-    first, second = (
-        sum(len(json.loads(line)["errors"]) for line in path.read_text().splitlines()[1:])
-        for path in (run / f"search/greedy_{share}pct/journal.jsonl" for share in (50, 30))
-    )
-    assert second - first < values["targets"][1]["evaluations"]
+    first, second = (journalled(run / f"search/greedy_{share}pct") for share in (50, 30))
+    alone = run / "alone"
+    harness_json("search", "--run", run, "--target-bitops", "30%", "--out", alone)
+    assert second - first < journalled(alone / "greedy_30pct")
 
 
 def test_a_target_resumed_alone_ends_as_it_did_beside_others(run, harness_json):
@@ -160,9 +165,22 @@ def test_search_resumed_from_a_torn_journal_finds_the_same_policy(run, harness_j
     assert again["evaluations"] == first["evaluations"]
 
 
+def test_one_budget_in_two_forms_is_given_twice(run, refused):
+    message = refused("search", "--run", run, "--target-bitops", "30%", "--target-bitops", "30.0%")
+    assert message == "a target is given twice; give each --target-bitops once"
+    assert not (run / "search").exists()
+
+
+def test_search_of_an_unfinished_run_says_so(run, harness):
+    (run / "summary.json").unlink()
+    code, _, err = harness("eval", "--run", run, "--policy", "3/3", "--split", "search")
+    assert code == 0
+    assert "is not finished; its newest checkpoint is used" in " ".join(err.split())
+
+
 def test_search_with_a_limit_of_evaluations_keeps_the_budget(run, harness_json):
     values = harness_json("search", "--run", run, "--target-bitops", "30%", "--evaluations", 30)
-    assert values["evaluations"] <= 31
+    assert values["evaluations"] <= 30
     assert values["bitops"] <= values["target_bitops"]
 
 

@@ -2,11 +2,14 @@
 
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from harness import runtime
+from harness.errors import RunError
 from harness.runtime import StopFlag, environment, lay_channels_last, seed_step
 
 
@@ -36,6 +39,15 @@ def test_a_second_ctrl_c_aborts() -> None:
         assert stop.is_set
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_processes_that_accelerate_does_not_join_are_refused(monkeypatch) -> None:
+    monkeypatch.setattr(runtime, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    message = "^2 processes were started, Accelerate joins 1; start them with accelerate launch"
+    with pytest.raises(RunError, match=message):
+        runtime.create_accelerator()
 
 
 def test_channels_last_leaves_kernels_of_one_pixel_as_their_gradients_lie() -> None:

@@ -24,7 +24,7 @@ def test_digits_are_distinct_images():
     assert len(set(every)) == len(every) == DIGITS
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31), search_images=st.integers(1, 1437))
 def test_splits_share_no_image(seed, search_images):
     loaded = load_splits(DataConfig(search_images=search_images), seed=seed)

@@ -35,7 +35,7 @@ def gradients(function, x: Tensor, step: Tensor, upstream: Tensor, **keywords):
     return value.detach(), x.grad, step.grad
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(bits=BITS, signed=st.booleans(), step=STEPS, seed=st.integers(0, 2**31))
 def test_forward_and_gradients_equal_a_plain_composition(
     bits: int, signed: bool, step: float, seed: int
@@ -61,7 +61,7 @@ def test_gradients_at_the_ends_of_the_range_pass_through() -> None:
     assert grad_step == pytest.approx(-2 + 1, abs=1e-2)  # Qn and Qp of the two outside.
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(bits=BITS, signed=st.booleans(), step=STEPS)
 def test_grid_points_are_fixed_points(bits: int, signed: bool, step: float) -> None:
     low, high = quantization_range(bits, signed=signed)
@@ -69,7 +69,7 @@ def test_grid_points_are_fixed_points(bits: int, signed: bool, step: float) -> N
     assert torch.equal(fake_quantize(grid, torch.tensor(step), bits=bits, signed=signed), grid)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(bits=BITS, signed=st.booleans(), step=STEPS, seed=st.integers(0, 2**31))
 def test_quantizing_twice_is_quantizing_once(
     bits: int, signed: bool, step: float, seed: int
