@@ -1,0 +1,70 @@
+"""What a limit of evaluations costs the greedy search, on real networks with made-up errors.
+
+`python -m benchmarks.search_limits` prints the table of docs/results/engine.md. Errors are additive
+over layers and sides, drawn once, and cost nothing, so that only the search is compared.
+"""
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import typer
+
+from harness.models import create_model
+from harness.quant.supernet import describe_network
+from harness.search.engine import PolicyArray, greedy_search
+from harness.spec.budget import parse_target
+from harness.spec.config import Config, ModelConfig
+from harness.spec.cost import bitops
+from harness.spec.network import NetworkSpec
+from harness.spec.policy import uniform_pairs
+
+MODELS = ("resnet18", "mobilenetv2_100")
+LIMITS = (200, 1000, 5000, None)
+TARGET = "45%"
+
+
+def main() -> None:
+    """Print one row per network and limit."""
+    typer.echo("| network | limit | evaluations | error, best uniform = 1 | share of the target |")
+    typer.echo("|---|---|---|---|---|")
+    for name in MODELS:
+        network = _network(name)
+        target = parse_target(TARGET, network)
+        scales = np.random.default_rng(0).random((len(network.layers), 2))
+        uniform = [p.bits for p in uniform_pairs(network).values() if bitops(network, p) <= target]
+        best = min(_errors(scales, np.array(uniform, np.uint8)))
+        for limit in LIMITS:
+            found = greedy_search(
+                network,
+                target,
+                partial(_errors, scales),
+                error_weight=Config().search.error_weight,
+                evaluations=limit,
+            )
+            shown = "none" if limit is None else limit
+            share = bitops(network, found.policy) / target
+            typer.echo(
+                f"| {name} | {shown} | {found.num_evaluations} | {found.error / best:.3f} | "
+                f"{100 * share:.1f} % |"
+            )
+
+
+def _errors(scales: npt.NDArray[np.float64], policies: PolicyArray) -> list[float]:
+    """Return an error per policy that falls with the square of each bit-width."""
+    errors: list[float] = (scales / policies.astype(float) ** 2).sum(axis=(1, 2)).tolist()
+    return errors
+
+
+def _network(name: str) -> NetworkSpec:
+    return describe_network(
+        create_model(ModelConfig(name=name), num_classes=1000, in_channels=3, device="meta"),
+        name=name,
+        input_size=(3, 224, 224),
+        num_classes=1000,
+        config=Config().quant,
+    )
+
+
+if __name__ == "__main__":
+    typer.run(main)
