@@ -1,6 +1,7 @@
 """The command line; heavy imports live inside the commands, so that `--help` is instant."""
 
 import errno
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -44,6 +45,17 @@ RunOption = Annotated[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 mistake in the input, 130 interrupted."""
+    try:
+        _run(arguments)
+    except SystemExit as done:
+        if os.environ.get("WORLD_SIZE", "1") == "1":
+            raise
+        from harness.runtime import exit_rank
+
+        exit_rank(done.code if isinstance(done.code, int) else USER_ERROR)
+
+
+def _run(arguments: Sequence[str] | None) -> None:
     try:
         app(args=None if arguments is None else list(arguments))
     except HarnessError as error:
@@ -211,18 +223,16 @@ def _work() -> Iterator[None]:
     """Keep stdout for results (DeepSpeed, for one, logs to it), and part from other ranks after."""
     from harness.runtime import leave_process_group
 
-    has_failed = True
     with redirect_stdout(sys.stderr):
         try:
             yield
-            has_failed = False
         except KeyboardInterrupt:
             raise Stopped(
                 "interrupted, what was done is kept; harness train and demo go on by the same "
                 "command, harness search with --resume"
             ) from None
         finally:
-            leave_process_group(has_failed=has_failed)
+            leave_process_group()
 
 
 def _run_or_newest(run: Path | None) -> "RunDir":

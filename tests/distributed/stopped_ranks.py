@@ -13,7 +13,7 @@ import torch
 from two_processes import OVERRIDES
 
 from harness.errors import HarnessError
-from harness.runtime import leave_process_group
+from harness.runtime import exit_rank, leave_process_group
 from harness.spec.config import load_config
 from harness.training import trainer
 
@@ -37,6 +37,7 @@ def main() -> None:
     }
     (folder / f"rank{rank}.json").write_text(json.dumps(report), encoding="utf-8")
     leave_process_group()
+    exit_rank(0)
 
 
 def _raised(out: Path, *overrides: str) -> str:

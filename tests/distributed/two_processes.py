@@ -10,7 +10,7 @@ import torch
 
 from harness.accuracy import count_policy_errors
 from harness.data import eval_batches
-from harness.runtime import leave_process_group
+from harness.runtime import exit_rank, leave_process_group
 from harness.search.driver import SearchOptions, search
 from harness.spec.config import load_config
 from harness.spec.run_dir import RunDir
@@ -48,6 +48,7 @@ def main() -> None:
     path = folder / f"rank{accelerator.process_index}.json"
     path.write_text(json.dumps(report), encoding="utf-8")
     leave_process_group()
+    exit_rank(0)
 
 
 def _search(run: RunDir, *, resume: bool) -> dict:

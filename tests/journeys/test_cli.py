@@ -1,6 +1,7 @@
 """`harness --version`, `harness bitops`, `harness demo`, and how quickly help comes."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -66,6 +67,25 @@ def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
 )
 def test_mistakes_get_one_line(refused, arguments, message):
     assert message in refused(*arguments)
+
+
+@pytest.mark.parametrize(("processes", "farewell"), [("1", "bye\n"), ("2", "")])
+def test_one_of_several_processes_ends_without_the_interpreters_farewell(processes, farewell):
+    """It could abort there; what was printed and the exit code are kept."""
+    code = (
+        "import atexit, sys; from harness.cli import main; "
+        "atexit.register(print, 'bye'); main(sys.argv[1:])"
+    )
+    environment = {**os.environ, "WORLD_SIZE": processes}
+    for arguments, status, out in [
+        (["--version"], 0, f"harness {__version__}\n"),
+        (["eval", "--run", "nowhere", "--policy", "3/3"], 2, ""),
+    ]:
+        command = [sys.executable, "-c", code, *arguments]
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
+        assert (result.returncode, result.stdout) == (status, out + farewell), result.stderr
 
 
 def test_full_disk_gets_one_line():
