@@ -97,6 +97,15 @@ def test_an_unreachable_budget_says_the_least_and_what_pins_it() -> None:
         parse_target("5%", network)
 
 
+@given(st.integers(250, 10**13))
+def test_the_least_that_a_refusal_names_can_be_typed(macs: int) -> None:
+    network = dataclasses.replace(NETWORK, layers=(layer("conv", macs),))
+    with pytest.raises(BudgetError, match="BitOPs is below") as refusal:
+        parse_target("0.000000001G", network)
+    named = str(refusal.value).split("BitOPs is below ")[1].split(",")[0]
+    assert smallest_bitops(network) <= parse_target(named, network)
+
+
 def saved(path: Path) -> dict:
     policy = uniform_policy(NETWORK, weight_bits=4, act_bits=3)
     save_policy(path, policy, NETWORK, facts={"bitops": bitops(NETWORK, policy)})
