@@ -1,9 +1,10 @@
 //! Spending the slack below the target.
 //!
-//! Invariant: every up move stays within the target and raises the BitOPs, and each pass begins at another
-//! policy, so passes end and there are finitely many. Moves are taken while any fits, also where the error rises: more bits do not make
-//! a quantizer coarser, so a rise is mostly the noise of the images, and the best policy met on the
-//! way is not lost.
+//! Invariant: every up move stays within the target and raises the BitOPs, so a pass ends. Passes begin
+//! at some uniform policies, where the descent ended, and else only where the search has not been, so
+//! there are finitely many. Moves are taken while any fits, also where the error rises: more bits do
+//! not make a quantizer coarser, so a rise is mostly the noise of the images, and the best policy met
+//! on the way is not lost.
 
 use super::{Answer, GreedySearch, Stage};
 use crate::moves::{Costed, Move, single_moves};
