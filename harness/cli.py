@@ -63,6 +63,8 @@ def _run(arguments: Sequence[str] | None) -> None:
     except OSError as error:
         reason = (error.strerror or "unusable").lower()
         if error.errno in DISK_FULL:
+            # If stdout is what is full, the interpreter must not try to write its rest at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             _fail(f"{error.filename or 'writing'}: {reason}; free some and run the command again")
         if error.filename is None:
             raise  # Not about a file of the user's.
