@@ -17,34 +17,34 @@ impl GreedySearch {
     /// Take the best exchange if it lowers the error, then go up again; else end, unless the single
     /// moves met a better policy to go up from.
     pub(super) fn exchange(&mut self) {
-        if !self.try_exchange() && self.pending.is_empty() && !self.restart_from_best() {
-            self.stage = Stage::Done;
-        }
-    }
-
-    /// Return whether an exchange was taken.
-    fn try_exchange(&mut self) -> bool {
         let moves = single_moves(&self.network, &self.base.policy);
         let singles: Vec<_> =
             moves.iter().map(|&change| self.base.after(&self.network, change).policy).collect();
         let errors = match self.ask_exchange(&singles) {
             Answer::Known(errors) => errors,
-            Answer::Asked | Answer::Refused => return false,
+            Answer::Asked => return,
+            Answer::Refused => return self.leave_exchange(),
         };
         let pairs = self.promising_pairs(&moves, &errors);
         let policies: Vec<_> = pairs.iter().map(|pair| pair.policy.clone()).collect();
         let errors = match self.ask_exchange(&policies) {
             Answer::Known(errors) => errors,
-            Answer::Asked | Answer::Refused => return false,
+            Answer::Asked => return,
+            Answer::Refused => return self.leave_exchange(),
         };
         let current = self.archive.error(&self.base.policy);
         match least(pairs, &errors) {
             Some((next, error)) if current.is_some_and(|current| error < current) => {
                 self.step_to(Phase::Exchange, next, Some(error));
                 self.stage = Stage::Upward;
-                true
             }
-            _ => false,
+            _ => self.leave_exchange(),
+        }
+    }
+
+    fn leave_exchange(&mut self) {
+        if !self.restart_from_best() {
+            self.stage = Stage::Done;
         }
     }
 
