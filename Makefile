@@ -14,6 +14,7 @@ SYSTEM_PACKAGES := dataset-fashion-mnist
 
 RUST_SOURCES := Cargo.toml Cargo.lock search_rs/Cargo.toml \
 	$(shell find search_rs/src -name '*.rs' 2>/dev/null)
+OLDEST_RUST := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 # Where rustup puts cargo, for shells that have not been told.
@@ -37,8 +38,8 @@ $(STAMPS)/venv:
 		{ echo "$(PYTHON) is $$($(PYTHON) -V), the oldest that works is 3.10; run make PYTHON=python3.x" >&2; exit 1; }
 	@command -v cargo >/dev/null || \
 		{ echo "cargo is not on PATH; install a Rust toolchain (for example with rustup)" >&2; exit 1; }
-	@rustc --version | $(PYTHON) -c 'import re, sys; sys.exit([int(n) for n in re.findall(r"\d+", sys.stdin.read())[:2]] < [1, 88])' || \
-		{ echo "$$(rustc --version) is too old, the oldest that works is 1.88; run rustup update" >&2; exit 1; }
+	@printf '%s\n' "$(OLDEST_RUST)" "$$(rustc --version | cut -d' ' -f2)" | sort -V -C || \
+		{ echo "$$(rustc --version) is too old, the oldest that works is $(OLDEST_RUST); run rustup update" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || \
 		{ echo "the virtual environment cannot be made; Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(PIP) install --quiet --upgrade pip
