@@ -22,8 +22,8 @@ RECORDED_KERNELS = "153a81de54f2d7d7"
 """`kernels()` of the machine that recorded: there, floats must be equal to the last bit."""
 
 CE_TOLERANCE, KL_TOLERANCE = 0.1, 0.5
-"""Relative, on other kernels: rounding to a grid magnifies the last bit. With two threads, AVX2 or no
-vector instructions, 20 steps moved the cross entropy by up to 4 % and the KL term by up to 20 %."""
+"""Relative, on other kernels: rounding to a grid magnifies the last bit. With two threads, AVX2 or
+without vector instructions, 20 steps moved the cross entropy by up to 4 %, the KL term by up to 20 %."""
 
 
 def golden(name: str) -> Any:
@@ -53,7 +53,7 @@ def is_recording_machine() -> bool:
 
 
 def made_up_errors(rows: Any) -> list[float]:
-    """Whole numbers, so exact everywhere: (9 - bits)^2 by layer, and a hash of the policy as noise."""
+    """Whole numbers, exact everywhere: (9 - bits)^2 by layer, a hash of the policy as noise."""
     errors = []
     for policy in np.asarray(rows).astype(int).tolist():
         total, mixed = 0, 7
