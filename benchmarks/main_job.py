@@ -21,15 +21,15 @@ from harness.checkpoint import load_float_weights
 from harness.data import eval_batches, load_splits
 from harness.main_job import run_main_job
 from harness.models import create_model
+from harness.problem.cost import bitops
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy, policy_label, uniform_policy
+from harness.run.config import Config, load_config
+from harness.run.files import write_json, write_text
+from harness.run.folder import RunDir
 from harness.runtime import setup_logging
 from harness.search.driver import SearchOutcome
 from harness.search.evaluator import load_run
-from harness.spec.config import Config, load_config
-from harness.spec.cost import bitops
-from harness.spec.files import write_json, write_text
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, policy_label, uniform_policy
-from harness.spec.run_dir import RunDir
 from harness.training.trainer import train
 
 CONFIGS = Path("configs/train")

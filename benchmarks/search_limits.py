@@ -11,13 +11,13 @@ import numpy.typing as npt
 import typer
 
 from harness.models import create_model
+from harness.problem.budget import parse_target
+from harness.problem.cost import bitops
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import uniform_pairs
 from harness.quant.supernet import describe_network
+from harness.run.config import Config, ModelConfig
 from harness.search.engine import PolicyArray, greedy_search
-from harness.spec.budget import parse_target
-from harness.spec.config import Config, ModelConfig
-from harness.spec.cost import bitops
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import uniform_pairs
 
 MODELS = ("resnet18", "mobilenetv2_100")
 LIMITS = (200, 1000, 5000, None)

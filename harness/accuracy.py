@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from harness.data import EvalBatches
+from harness.problem.policy import Policy
 from harness.quant.recalibrate import recalibrated
 from harness.quant.supernet import Supernet
-from harness.spec.policy import Policy
 
 
 @contextmanager

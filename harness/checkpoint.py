@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from harness.errors import CheckpointError, ModelError
 from harness.models import create_model
 from harness.quant.supernet import Supernet, convert
-from harness.spec.config import Config
-from harness.spec.files import read_json, sync_folder, write_bytes, write_json
-from harness.spec.run_dir import RunDir
+from harness.run.config import Config
+from harness.run.files import read_json, sync_folder, write_bytes, write_json
+from harness.run.folder import RunDir
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"

@@ -16,8 +16,8 @@ from harness import tables
 from harness.errors import ConfigError, HarnessError, Stopped
 
 if TYPE_CHECKING:
+    from harness.run.folder import RunDir
     from harness.search.driver import SearchOutcome
-    from harness.spec.run_dir import RunDir
 
 app = typer.Typer(
     help="Train a quantization supernet, search bit-widths under a BitOPs budget, evaluate.",
@@ -103,9 +103,10 @@ def bitops(
 ) -> None:
     """Account the BitOPs and the model size of a network under a policy (4/4 by default)."""
     from harness.models import create_model, default_input_size
+    from harness.problem.policy import uniform_policy
     from harness.quant.supernet import describe_network
-    from harness.spec.config import ModelConfig, QuantConfig
-    from harness.spec.policy import load_policy, uniform_policy
+    from harness.run.config import ModelConfig, QuantConfig
+    from harness.run.policy_file import load_policy
 
     if convention != "paper":
         raise ConfigError(f"convention {convention} is unknown; the only one is paper")
@@ -139,7 +140,7 @@ def train(
     resume: Annotated[str, typer.Option(help="auto, never, or a checkpoint folder.")] = "auto",
 ) -> None:
     """Train a supernet, or a float network; go on where an earlier call stopped."""
-    from harness.spec.config import load_config
+    from harness.run.config import load_config
 
     resolved = load_config(config, overrides=overrides or [])
     from harness.training.trainer import train as train_run
@@ -189,8 +190,8 @@ def evaluate(
     if split not in ("train", "search", "test"):
         raise ConfigError(f"split {split} is unknown; choose train, search or test")
     folder = _run_or_newest(run)
+    from harness.run.policy_file import resolve_policy
     from harness.search.evaluator import load_run
-    from harness.spec.policy import resolve_policy
 
     chosen = resolve_policy(policy, folder.load_network())
     with _work():
@@ -209,7 +210,7 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Train, search and compare on the embedded digits, in a minute or two."""
-    from harness.spec.config import load_config
+    from harness.run.config import load_config
 
     config = load_config(None, overrides=overrides or [])
     from harness.main_job import run_main_job
@@ -238,7 +239,7 @@ def _work() -> Iterator[None]:
 
 
 def _run_or_newest(run: Path | None) -> "RunDir":
-    from harness.spec.run_dir import RunDir, newest_finished_run
+    from harness.run.folder import RunDir, newest_finished_run
 
     return newest_finished_run() if run is None else RunDir(run)
 

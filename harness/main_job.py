@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from harness.errors import ConfigError
+from harness.problem.cost import bitops
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import uniform_policy
+from harness.run.config import Config
+from harness.run.folder import RunDir
 from harness.search.driver import SearchOptions, SearchOutcome, search
-from harness.spec.config import Config
-from harness.spec.cost import bitops
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import uniform_policy
-from harness.spec.run_dir import RunDir
 from harness.training.trainer import train
 
 HIGH_TARGET = "45%"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import ModelError
-from harness.spec.config import ModelConfig
+from harness.run.config import ModelConfig
 
 
 class BasicBlock(nn.Module):

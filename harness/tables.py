@@ -4,15 +4,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from harness.spec.budget import format_bitops
-from harness.spec.cost import MB, bitops, ledger, weight_bytes
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy
+from harness.problem.budget import format_bitops
+from harness.problem.cost import MB, bitops, ledger, weight_bytes
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy
 
 if TYPE_CHECKING:
+    from harness.run.folder import RunDir
     from harness.search.driver import SearchOutcome
     from harness.search.report import ReportedPolicy
-    from harness.spec.run_dir import RunDir
 
 
 def policy_rows(network: NetworkSpec, policy: Policy) -> list[dict[str, Any]]:

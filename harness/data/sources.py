@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from harness.data.idx_files import read_idx
 from harness.errors import DataError
-from harness.spec.config import DataConfig
+from harness.run.config import DataConfig
 
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 """Where Debian's package dataset-fashion-mnist puts the idx files."""

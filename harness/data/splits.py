@@ -20,7 +20,7 @@ from harness.data.images import DecodedSplit, ImageSplit, MemorySplit
 from harness.data.pixels import read_small_images
 from harness.data.sources import Source, load_source
 from harness.errors import DataError
-from harness.spec.config import DataConfig
+from harness.run.config import DataConfig
 
 HELD_OUT_SHARE = 5
 """One image in this many is held out as the test split of a set that brings none."""

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.errors import ConversionError
+from harness.problem.network import PINNED_BITS, LayerSpec, NetworkSpec
+from harness.problem.policy import Policy, check_trained
 from harness.quant.graph import LayerNode, functional_products, layer_nodes
 from harness.quant.layers import QuantizedLayer, quantize_layer
 from harness.quant.lsq import LsqQuantizer
 from harness.quant.switchable_bn import SwitchableBatchNorm2d
-from harness.spec.config import QuantConfig
-from harness.spec.network import PINNED_BITS, LayerSpec, NetworkSpec
-from harness.spec.policy import Policy, check_trained
+from harness.run.config import QuantConfig
 
 UNSUPPORTED_MODULES: tuple[type[nn.Module], ...] = (
     nn.Conv1d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,

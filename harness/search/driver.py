@@ -12,17 +12,18 @@ from accelerate.utils import broadcast_object_list
 from rich.progress import Progress
 
 from harness.errors import RunError
+from harness.problem.budget import parse_target
+from harness.problem.cost import bitops, weight_bytes
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy
+from harness.run.files import write_json
+from harness.run.folder import RunDir
+from harness.run.policy_file import save_policy
 from harness.runtime import progress
 from harness.search.engine import Found, greedy_search
 from harness.search.evaluator import ProposalEvaluator, TrainedRun, load_run
 from harness.search.journal import Journal
 from harness.search.report import Report, report
-from harness.spec.budget import parse_target
-from harness.spec.cost import bitops, weight_bytes
-from harness.spec.files import write_json
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, save_policy
-from harness.spec.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from harness import _search_rs
 from harness._search_rs import GreedySearch, Network, SearchResult
 from harness.errors import BudgetError, ConfigError, HarnessError, RunError
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy
 
 PolicyArray = npt.NDArray[np.uint8]
 """Policies as (n, layers, 2): weight bits, activation bits."""

@@ -10,13 +10,13 @@ import numpy as np
 from harness.accuracy import count_policy_errors
 from harness.checkpoint import EMA_FILE, load_supernet, newest_checkpoint
 from harness.data import EvalBatches, ImageSplit, Splits, eval_batches, load_splits
+from harness.problem.policy import Policy
 from harness.quant.supernet import Supernet
+from harness.run.config import Config
+from harness.run.folder import RunDir
 from harness.runtime import create_accelerator, lay_channels_last
 from harness.search.engine import PolicyArray
 from harness.search.journal import Journal
-from harness.spec.config import Config
-from harness.spec.policy import Policy
-from harness.spec.run_dir import RunDir
 
 logger = logging.getLogger(__name__)
 

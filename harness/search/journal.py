@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PolicyError, RunError
-from harness.spec.files import FORMAT_VERSION, write_text
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, check_trained
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy, check_trained
+from harness.run.files import FORMAT_VERSION, write_text
 
 
 class Journal:

@@ -11,10 +11,10 @@ from functools import partial
 
 from rich.progress import Progress
 
+from harness.problem.cost import bitops
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy, policy_label, uniform_pairs, uniform_policy
 from harness.search.evaluator import TrainedRun
-from harness.spec.cost import bitops
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, policy_label, uniform_pairs, uniform_policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

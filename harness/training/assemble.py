@@ -17,8 +17,8 @@ from harness.quant.supernet import (
     observe_magnitudes,
 )
 from harness.quant.switchable_bn import copy_statistics, restore_statistics
+from harness.run.config import Config
 from harness.runtime import seed_everything
-from harness.spec.config import Config
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from harness.quant.lsq import LsqQuantizer
-from harness.spec.config import TrainConfig
+from harness.run.config import TrainConfig
 
 
 def create_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, Optimizer]:

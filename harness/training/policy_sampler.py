@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy
 
 LayerCandidates = tuple[tuple[int, ...], tuple[int, ...]]
 """Weight and activation bit-widths that a layer may be given at present."""

@@ -22,6 +22,10 @@ from harness.checkpoint import (
 from harness.data import Splits, load_splits, train_batches
 from harness.errors import CheckpointError, DataError, RunError, Stopped
 from harness.quant.supernet import Supernet
+from harness.run.config import Config
+from harness.run.files import write_json, write_text
+from harness.run.folder import RUNS, RunDir
+from harness.run.network_file import save_network
 from harness.runtime import (
     StopFlag,
     create_accelerator,
@@ -31,9 +35,6 @@ from harness.runtime import (
     seed_step,
     setup_logging,
 )
-from harness.spec.config import Config
-from harness.spec.files import write_json, write_text
-from harness.spec.run_dir import RUNS, RunDir
 from harness.training.assemble import build_model, calibrate_steps
 from harness.training.losses import StepLosses
 from harness.training.optim import (
@@ -133,7 +134,7 @@ class Trainer:
             self.run.save_config(config)
             write_json(self.run.environment_path, environment())
             if isinstance(self.model, Supernet):
-                self.model.network.save(self.run.network_path)
+                save_network(self.run.network_path, self.model.network)
             self._forget_after(self.step)
         # Hides the events of steps that are taken again.
         purge = {"tensorboard": {"purge_step": self.step + 1}}

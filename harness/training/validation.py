@@ -4,9 +4,9 @@ from torch import nn
 
 from harness.accuracy import count_errors, count_policy_errors
 from harness.data import Splits, eval_batches
+from harness.problem.policy import Policy, uniform_policy
 from harness.quant.supernet import Supernet
-from harness.spec.config import Config
-from harness.spec.policy import Policy, uniform_policy
+from harness.run.config import Config
 
 
 def uniform_policies(supernet: Supernet) -> dict[str, Policy]:

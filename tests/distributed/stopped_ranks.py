@@ -13,8 +13,8 @@ import torch
 from two_processes import OVERRIDES
 
 from harness.errors import HarnessError
+from harness.run.config import load_config
 from harness.runtime import exit_rank, leave_process_group
-from harness.spec.config import load_config
 from harness.training import trainer
 
 torch.set_num_threads(1)

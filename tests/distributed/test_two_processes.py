@@ -13,8 +13,8 @@ from harness.accuracy import count_policy_errors
 from harness.checkpoint import load_supernet, newest_checkpoint
 from harness.data import eval_batches, load_splits
 from harness.errors import CheckpointError
-from harness.spec.config import load_config
-from harness.spec.run_dir import RunDir
+from harness.run.config import load_config
+from harness.run.folder import RunDir
 from harness.training.trainer import train
 
 FOLDER = Path(__file__).parent

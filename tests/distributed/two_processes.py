@@ -10,10 +10,10 @@ import torch
 
 from harness.accuracy import count_policy_errors
 from harness.data import eval_batches
+from harness.run.config import load_config
+from harness.run.folder import RunDir
 from harness.runtime import exit_rank, leave_process_group
 from harness.search.driver import SearchOptions, search
-from harness.spec.config import load_config
-from harness.spec.run_dir import RunDir
 from harness.training.trainer import Trainer, create_accelerator
 
 torch.set_num_threads(1)

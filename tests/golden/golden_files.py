@@ -3,7 +3,7 @@
 They were written by commit d939c65, one thread, before any wall of the program was moved:
 `loss_curves.json` (20 steps of a supernet and of a float network), `runs/finished` (that supernet,
 searched under 30 % within 60 evaluations), `runs/stopped` (the same, stopped after step 13 of 20),
-`evaluation.json` (accuracy of the finished run) and `search_traces.json` (the engine on made-up errors).
+`evaluation.json` (accuracy of the finished run), `search_traces.json` (the engine, made-up errors).
 """
 
 import hashlib
@@ -23,7 +23,7 @@ RECORDED_KERNELS = "153a81de54f2d7d7"
 
 CE_TOLERANCE, KL_TOLERANCE = 0.1, 0.5
 """Relative, on other kernels: rounding to a grid magnifies the last bit. With two threads, AVX2 or
-without vector instructions, 20 steps moved the cross entropy by up to 4 %, the KL term by up to 20 %."""
+no vector instructions, 20 steps moved the cross entropy by up to 4 %, the KL term by up to 20 %."""
 
 
 def golden(name: str) -> Any:

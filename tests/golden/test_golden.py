@@ -21,14 +21,15 @@ from golden_files import (
 from safetensors.torch import load_file
 
 from harness.models import create_model
+from harness.problem.cost import largest_bitops
+from harness.problem.policy import uniform_policy
 from harness.quant.supernet import describe_network
+from harness.run.config import ModelConfig, QuantConfig, load_config
+from harness.run.folder import RunDir
+from harness.run.policy_file import load_policy
 from harness.search.driver import SearchOptions, search
 from harness.search.engine import greedy_search
 from harness.search.evaluator import load_run
-from harness.spec.config import ModelConfig, QuantConfig, load_config
-from harness.spec.cost import largest_bitops
-from harness.spec.policy import load_policy, uniform_policy
-from harness.spec.run_dir import RunDir
 from harness.training import trainer
 
 EMA = "checkpoints/step_00000020/ema.safetensors"

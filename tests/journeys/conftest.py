@@ -8,7 +8,7 @@ import pytest
 from journey_runs import quick_config
 
 from harness.cli import main
-from harness.spec.run_dir import RunDir
+from harness.run.folder import RunDir
 from harness.training.trainer import train
 
 

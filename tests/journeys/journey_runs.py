@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from harness.spec.config import Config, load_config
+from harness.run.config import Config, load_config
 
 QUICK = (
     "data.train_images=400",

@@ -14,11 +14,11 @@ import pytest
 import torch
 from journey_runs import QUICK, files_under
 
+from harness.problem.cost import bitops
+from harness.run.folder import RunDir, newest_finished_run
+from harness.run.network_file import load_network
+from harness.run.policy_file import load_policy
 from harness.search.driver import SearchOptions, search
-from harness.spec.cost import bitops
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import load_policy
-from harness.spec.run_dir import RunDir, newest_finished_run
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def journalled(folder):
 
 def test_search_finds_a_policy_within_the_budget_and_writes_it(run, harness_json):
     values = harness_json("search", "--run", run, "--target-bitops", "30%")
-    network = NetworkSpec.load(run / "network.json")
+    network = load_network(run / "network.json")
     policy = load_policy(run / "search/greedy_30pct/policy.json", network)
     assert values["bitops"] == bitops(network, policy) <= values["target_bitops"]
     assert values["strategy"] == "greedy"

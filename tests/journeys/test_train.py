@@ -16,7 +16,7 @@ from journey_runs import QUICK, files_under, quick_config
 from harness.checkpoint import newest_checkpoint
 from harness.errors import Stopped
 from harness.quant.supernet import Supernet
-from harness.spec.run_dir import RunDir
+from harness.run.folder import RunDir
 from harness.training import trainer
 from harness.training.trainer import train
 

@@ -8,7 +8,7 @@ from harness.data.images import MemorySplit
 from harness.models import create_model
 from harness.quant.recalibrate import recalibrated
 from harness.quant.supernet import Supernet, convert, describe_network
-from harness.spec.config import ModelConfig, QuantConfig
+from harness.run.config import ModelConfig, QuantConfig
 from harness.training.policy_sampler import current_candidates, sample_policy
 
 

@@ -22,8 +22,8 @@ from harness.checkpoint import (
     save_checkpoint,
 )
 from harness.errors import CheckpointError, ModelError
-from harness.spec.config import Config
-from harness.spec.run_dir import RunDir
+from harness.run.config import Config
+from harness.run.folder import RunDir
 
 
 def build() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:

@@ -6,7 +6,7 @@ from torch import nn
 
 from harness.errors import ModelError
 from harness.models import create_model, default_input_size
-from harness.spec.config import ModelConfig
+from harness.run.config import ModelConfig
 
 
 @pytest.mark.parametrize(("name", "num_layers"), [("resnet8", 10), ("resnet20", 22)])

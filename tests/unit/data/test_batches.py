@@ -7,7 +7,7 @@ from accelerate.data_loader import BatchSamplerShard, prepare_data_loader, skip_
 from harness.data import Draw, eval_batches, load_splits, train_batches
 from harness.data.images import MemorySplit
 from harness.errors import DataError
-from harness.spec.config import DataConfig
+from harness.run.config import DataConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from unit_data_files import crops, write_idx
 
 from harness.data import load_splits, sources
 from harness.errors import DataError
-from harness.spec.config import DataConfig
+from harness.run.config import DataConfig
 
 
 def config(name, path=None, **changes):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from harness.data import load_splits, splits
 from harness.errors import DataError
-from harness.spec.config import DataConfig
+from harness.run.config import DataConfig
 
 DIGITS = 1797
 

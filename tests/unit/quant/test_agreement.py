@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from harness.quant.supernet import Supernet, convert, describe_network, fit_steps
 from harness.quant.supernet import observe_magnitudes as observe
-from harness.spec.config import QuantConfig
+from harness.run.config import QuantConfig
 
 ESPRESSO, TIGER_CAT, MISSILE, MOPED, TRIPOD = 967, 282, 657, 665, 872
 PHOTOGRAPHS = {

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from harness.errors import ConversionError, PolicyError
 from harness.models import create_model
+from harness.problem.policy import Policy
 from harness.quant.layers import QuantizedLayer
 from harness.quant.supernet import Supernet, convert, describe_network
 from harness.quant.switchable_bn import SwitchableBatchNorm2d
-from harness.spec.config import ModelConfig, QuantConfig
-from harness.spec.policy import Policy
+from harness.run.config import ModelConfig, QuantConfig
 from harness.training.policy_sampler import current_candidates, sample_policy
 
 CONFIG = QuantConfig(weight_candidates=(4, 3, 2), act_candidates=(4, 3, 2))

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from harness.errors import ConversionError
+from harness.problem.cost import MB, G, bitops, weight_bytes
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import uniform_policy
 from harness.quant.supernet import describe_network
-from harness.spec.config import QuantConfig
-from harness.spec.cost import MB, G, bitops, weight_bytes
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import uniform_policy
+from harness.run.config import QuantConfig
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "bitops.json").read_text())["models"]
 MODELS = [

@@ -10,7 +10,7 @@ from harness.models import create_model
 from harness.quant.recalibrate import recalibrated
 from harness.quant.supernet import Supernet, convert, describe_network
 from harness.quant.switchable_bn import SwitchableBatchNorm2d, batch_norms, statistics
-from harness.spec.config import ModelConfig, QuantConfig
+from harness.run.config import ModelConfig, QuantConfig
 
 PAIRS = [(4, 4), (4, 2), (2, 4), (2, 2)]
 

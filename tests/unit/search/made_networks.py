@@ -1,6 +1,6 @@
 """Small networks of given sizes, first and last layer pinned."""
 
-from harness.spec.network import LayerSpec, NetworkSpec
+from harness.problem.network import LayerSpec, NetworkSpec
 
 
 def layer(index: int, macs: int, weights: int, *, pinned: bool = False) -> LayerSpec:

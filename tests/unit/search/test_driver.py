@@ -6,8 +6,8 @@ import pytest
 from made_networks import network_of
 
 from harness.errors import RunError
+from harness.problem.policy import uniform_policy
 from harness.search import driver
-from harness.spec.policy import uniform_policy
 
 NETWORK = network_of([(1, 1), (1, 1), (1, 1)])
 TWO, SIX = (uniform_policy(NETWORK, weight_bits=bits, act_bits=bits) for bits in (2, 6))

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from made_networks import network_of
 
 from harness.errors import BudgetError, ConfigError, RunError
+from harness.problem.cost import bitops, largest_bitops, smallest_bitops, weight_bytes
+from harness.problem.policy import Policy, uniform_pairs, uniform_policy
 from harness.search.engine import engine_network, greedy_search
-from harness.spec.cost import bitops, largest_bitops, smallest_bitops, weight_bytes
-from harness.spec.policy import Policy, uniform_pairs, uniform_policy
 
 SIZES = st.lists(st.tuples(st.integers(1, 10**10), st.integers(1, 10**8)), min_size=3, max_size=12)
 

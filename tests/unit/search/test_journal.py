@@ -6,8 +6,8 @@ import pytest
 from made_networks import network_of
 
 from harness.errors import RunError
+from harness.problem.policy import Policy
 from harness.search.journal import Journal
-from harness.spec.policy import Policy
 
 HEADER = {"network": "abc", "images": 10}
 NETWORK = network_of([(1, 1), (1, 1), (1, 1)])

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 from made_networks import network_of
 from rich.progress import Progress
 
+from harness.problem.cost import bitops
+from harness.problem.policy import uniform_policy
 from harness.search.report import finalists, report
-from harness.spec.cost import bitops
-from harness.spec.policy import uniform_policy
 
 NETWORK = network_of([(10, 10), (400, 50), (100, 900), (5, 5)])
 TWO, THREE, TWO_THREE, THREE_TWO = (

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 
 from harness.models import create_model
 from harness.quant.supernet import convert, describe_network
-from harness.spec.config import ModelConfig, QuantConfig
+from harness.run.config import ModelConfig, QuantConfig
 from harness.training.losses import distillation_loss
 from harness.training.policy_sampler import current_candidates, sample_policy
 from harness.training.step import SupernetPasses, float_passes

@@ -9,7 +9,7 @@ from torch import nn
 from harness.models import create_model
 from harness.quant.lsq import LsqQuantizer
 from harness.quant.supernet import convert, describe_network
-from harness.spec.config import ModelConfig, QuantConfig, TrainConfig
+from harness.run.config import ModelConfig, QuantConfig, TrainConfig
 from harness.training.losses import distillation_loss
 from harness.training.optim import (
     clip_gradients,

@@ -6,8 +6,8 @@ BitOPs of a policy: sum over layers of weight_bits x act_bits x MACs, for one in
 
 from dataclasses import dataclass
 
-from harness.spec.network import NetworkSpec
-from harness.spec.policy import Policy, uniform_policy
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy, uniform_policy
 
 G = 1e9
 """BitOPs are reported in G."""

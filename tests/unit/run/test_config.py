@@ -6,9 +6,9 @@ import pytest
 import yaml
 
 from harness.errors import ConfigError
-from harness.spec.config import Config, load_config
+from harness.run.config import Config, load_config
 
-TRAIN_CONFIGS = Path(__file__).parents[2] / "configs" / "train"
+TRAIN_CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
 
 def test_no_file_means_the_defaults():

@@ -1,15 +1,12 @@
-"""A policy: one (weight bits, activation bits) pair per quantized layer, and its file."""
+"""A policy: one (weight bits, activation bits) pair per quantized layer."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 from harness.errors import PolicyError
-from harness.spec.files import read_json, write_json
-from harness.spec.network import NetworkSpec
+from harness.problem.network import NetworkSpec
 
 MAX_BITS = 32
 """Largest bit-width that is accounted; what can be trained ends at 8."""
@@ -120,35 +117,6 @@ def parse_bits(text: str) -> tuple[int, int]:
     return pair
 
 
-def resolve_policy(text: str, network: NetworkSpec) -> Policy:
-    """Return the policy of a `policy.json` path or of uniform bits `W/A`, checked to be trained.
-
-    Raises:
-        PolicyError: The file is unusable, of another network, or has bits that are no candidates.
-    """
-    if Path(text).is_file() or text.endswith(".json"):
-        policy = load_policy(Path(text), network)
-    else:
-        weight_bits, act_bits = parse_bits(text)
-        policy = uniform_policy(network, weight_bits=weight_bits, act_bits=act_bits)
-        for bits, kind in ((weight_bits, "weight"), (act_bits, "act")):
-            trained = sorted(
-                {
-                    b
-                    for la in network.layers
-                    for b in getattr(la, f"{kind}_candidates")
-                    if not la.is_pinned
-                }
-            )
-            if trained and bits not in trained:
-                raise PolicyError(
-                    f"policy {text}: {bits} {kind} bits were not trained, the candidates are "
-                    f"{', '.join(map(str, trained))}; choose from them"
-                )
-    check_trained(policy, network)
-    return policy
-
-
 def check_trained(policy: Policy, network: NetworkSpec) -> None:
     """Check that every layer's bits are among its candidates.
 
@@ -165,55 +133,3 @@ def check_trained(policy: Policy, network: NetworkSpec) -> None:
                     f"layer {layer.name} has {bits} {kind} bits in the policy, its candidates are "
                     f"{', '.join(map(str, candidates))}; search a policy with this run"
                 )
-
-
-def save_policy(path: Path, policy: Policy, network: NetworkSpec, *, facts: dict[str, Any]) -> None:
-    """Write `policy.json`.
-
-    Args:
-        path: Where to.
-        policy: The bits.
-        network: The network they are for.
-        facts: What else the file says: `bitops`, `weight_bytes`, `accuracy`, `provenance` ...
-    """
-    layers = [
-        {"name": layer.name, "weight_bits": weight, "act_bits": act}
-        for layer, (weight, act) in zip(network.layers, policy, strict=True)
-    ]
-    head = {"network": network.fingerprint, "model": network.model, "layers": layers}
-    write_json(path, {**head, **facts})
-
-
-def load_policy(path: Path, network: NetworkSpec) -> Policy:
-    """Read a `policy.json` of this network.
-
-    Raises:
-        PolicyError: The file is missing or malformed, or belongs to another network.
-    """
-    values = read_json(path, what="policy", error=PolicyError)
-    if values.get("network") != network.fingerprint:
-        raise PolicyError(
-            f"policy {path} belongs to {values.get('model')} with fingerprint "
-            f"{values.get('network')}, this is {network.model} with {network.fingerprint}; "
-            "use a policy that was searched for this network, input size and number of classes"
-        )
-    layers = values.get("layers")
-    try:
-        names = [layer["name"] for layer in layers or []]
-        policy = Policy((layer["weight_bits"], layer["act_bits"]) for layer in layers or [])
-    except (KeyError, TypeError, ValueError):
-        raise PolicyError(
-            f"policy {path} has a layer without name, weight_bits and act_bits; mend the file"
-        ) from None
-    if names != [layer.name for layer in network.layers]:
-        raise PolicyError(
-            f"policy {path} lists {len(names)} layers, not the {len(network.layers)} of "
-            f"{network.model} in order; mend the file"
-        )
-    for name, pair in zip(names, policy, strict=True):
-        if not all(1 <= bits <= MAX_BITS for bits in pair):
-            raise PolicyError(
-                f"policy {path}: layer {name} has bits {pair[0]}/{pair[1]}, allowed are 1 to "
-                f"{MAX_BITS}; mend the file"
-            )
-    return policy

@@ -4,8 +4,8 @@ import math
 import re
 
 from harness.errors import BudgetError
-from harness.spec.cost import G, largest_bitops, smallest_bitops
-from harness.spec.network import NetworkSpec
+from harness.problem.cost import G, largest_bitops, smallest_bitops
+from harness.problem.network import NetworkSpec
 
 UNITS = {"": G, "K": 1e3, "M": 1e6, "G": G, "T": 1e12}
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import RunError
-from harness.spec.config import Config, load_config
-from harness.spec.files import write_text
-from harness.spec.network import NetworkSpec
+from harness.problem.network import NetworkSpec
+from harness.run.config import Config, load_config
+from harness.run.files import write_text
+from harness.run.network_file import load_network
 
 RUNS = Path("runs")
 """Where runs lie, below the working directory."""
@@ -85,7 +86,7 @@ class RunDir:
             raise RunError(
                 f"{self.path} is a float run without bit-widths; give --run a supernet run"
             )
-        return NetworkSpec.load(self.network_path)
+        return load_network(self.network_path)
 
     def check_writable(self) -> None:
         """Check, without writing, that the folder is one or can be made.

@@ -1,0 +1,52 @@
+"""A network as the search sees it: its quantized layers in order of execution, without weights."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+PINNED_BITS = 8
+"""Weight and activation bits of the first and the last layer (arXiv 2401.01543, section 4.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerSpec:
+    """One quantized layer: a Conv2d or Linear whose weight and input are fake-quantized."""
+
+    name: str
+    """Module path in the network, `layer1.0.conv1`."""
+    kind: str
+    """`conv` or `linear`."""
+    macs: int
+    """Multiply-accumulates for one input."""
+    weight_count: int
+    """Number of weights, bias excluded."""
+    is_depthwise: bool
+    """Whether every group of a convolution reads one channel."""
+    is_pinned: bool
+    """Whether both bit-widths are fixed at `PINNED_BITS`."""
+    weight_candidates: tuple[int, ...]
+    """Weight bit-widths the layer may take, largest first."""
+    act_candidates: tuple[int, ...]
+    """Activation bit-widths the layer may take, largest first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkSpec:
+    """A network's quantized layers in order of execution, for one input size."""
+
+    model: str
+    """Name it was created by."""
+    input_size: tuple[int, int, int]
+    """Channels, height and width of the input that MACs are counted for."""
+    num_classes: int
+    layers: tuple[LayerSpec, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of the structure; candidates are left out, so policies stay readable."""
+        structure = [
+            self.input_size,
+            self.num_classes,
+            [(layer.name, layer.kind, layer.macs, layer.weight_count) for layer in self.layers],
+        ]
+        return hashlib.sha256(json.dumps(structure).encode()).hexdigest()[:16]

@@ -1,0 +1,47 @@
+"""`network.json`: the quantized layers of a run, their MACs and candidates."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RunError
+from harness.problem.network import PINNED_BITS, LayerSpec, NetworkSpec
+from harness.run.files import read_json, write_json
+
+
+def save_network(path: Path, network: NetworkSpec) -> None:
+    """Write `network.json`."""
+    write_json(path, {"fingerprint": network.fingerprint, **asdict(network)})
+
+
+def load_network(path: Path) -> NetworkSpec:
+    """Read `network.json`.
+
+    Raises:
+        RunError: The file is missing, damaged, or its fingerprint does not fit its layers.
+    """
+    values = read_json(path, what="network")
+    try:
+        network = NetworkSpec(
+            model=values["model"],
+            input_size=tuple(values["input_size"]),
+            num_classes=values["num_classes"],
+            layers=tuple(_load_layer(layer) for layer in values["layers"]),
+        )
+    except KeyError as problem:
+        raise RunError(f"network {path} lacks {problem}; recreate the run") from None
+    except (TypeError, ValueError) as problem:
+        raise RunError(f"network {path} is damaged ({problem}); restore it") from None
+    if network.fingerprint != values.get("fingerprint"):
+        raise RunError(f"network {path} was altered after it was written; restore it")
+    return network
+
+
+def _load_layer(values: dict[str, Any]) -> LayerSpec:
+    candidates = {key: tuple(values[key]) for key in ("weight_candidates", "act_candidates")}
+    for key, bits in candidates.items():
+        is_usable = bits and list(bits) == sorted(set(bits), reverse=True)
+        is_usable = is_usable and all(type(b) is int and 1 < b <= PINNED_BITS for b in bits)
+        if not is_usable or (values["is_pinned"] and bits != (PINNED_BITS,)):
+            raise ValueError(f"{values['name']} has {key} {list(bits)}")
+    return LayerSpec(**{**values, **candidates})

@@ -1,1 +1,0 @@
-"""Plain data without torch: networks, policies, costs, budgets, configuration and run folders."""

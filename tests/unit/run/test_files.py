@@ -1,0 +1,121 @@
+"""Files of a run: what is written is read back, and the text of every refusal."""
+
+import json
+from pathlib import Path
+
+import pytest
+from small_network import NETWORK
+
+from harness.errors import PolicyError, RunError
+from harness.problem.cost import bitops
+from harness.problem.policy import parse_bits, uniform_policy
+from harness.run import files
+from harness.run.config import Config
+from harness.run.folder import RunDir, newest_finished_run
+from harness.run.network_file import load_network, save_network
+from harness.run.policy_file import load_policy, resolve_policy, save_policy
+
+
+def saved(path: Path) -> dict:
+    policy = uniform_policy(NETWORK, weight_bits=4, act_bits=3)
+    save_policy(path, policy, NETWORK, facts={"bitops": bitops(NETWORK, policy)})
+    assert load_policy(path, NETWORK) == resolve_policy(str(path), NETWORK) == policy
+    return json.loads(path.read_text())
+
+
+def test_unusable_policy_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    good = saved(path)
+    text = path.read_text()
+    layers = good["layers"]
+    cases = [
+        (text[:40], r"policy.json is not whole JSON; restore or recreate it"),
+        (json.dumps([1]), r"has format .*, this version reads 1; recreate it"),
+        (json.dumps({**good, "format": 9}), r"has format .*, this version reads 1; recreate it"),
+        (json.dumps({**good, "network": "x", "model": "other"}),
+         r"belongs to other with fingerprint x, this is small with .*; use a policy that was"),
+        (json.dumps({**good, "layers": layers[:2]}), r"lists 2 layers, not the 4 of small in"),
+        (json.dumps({**good, "layers": [{"name": "stem"}]}), r"has a layer without name, weight_b"),
+        (json.dumps({**good, "layers": [{**one, "act_bits": 99} for one in layers]}),
+         r"layer stem has bits 8/99, allowed are 1 to 32; mend the file"),
+        (json.dumps({**good, "layers": [*layers[:1], {**layers[1], "act_bits": 7}, *layers[2:]]}),
+         r"layer a has 7 activation bits in the policy, its candidates are 6, 5, 4, 3, 2; search"),
+    ]  # fmt: skip
+    for content, message in cases:
+        path.write_text(content)
+        with pytest.raises(PolicyError, match=message):
+            resolve_policy(str(path), NETWORK)
+    path.unlink()
+    with pytest.raises(PolicyError, match=r"policy.json cannot be read: no such file.*; check"):
+        resolve_policy(str(path), NETWORK)
+
+
+def test_uniform_bits_that_cannot_be_used_are_refused() -> None:
+    for text in ("four", "4", "0/4", "4/33"):
+        with pytest.raises(PolicyError, match=r"is neither a file nor weight/activation bits from"):
+            parse_bits(text)
+    with pytest.raises(
+        PolicyError, match=r"policy 7/4: 7 weight bits were not trained, the candidates are 2, 3"
+    ):
+        resolve_policy("7/4", NETWORK)
+
+
+def test_network_round_trip_and_damage(tmp_path: Path) -> None:
+    path = tmp_path / "network.json"
+    save_network(path, NETWORK)
+    assert load_network(path) == NETWORK
+    values = json.loads(path.read_text())
+    cases = [
+        ("{", r"network .* is not whole JSON; restore or recreate it"),
+        (json.dumps({**values, "format": 2}), r"has format 2, this version reads 1; recreate"),
+        (
+            json.dumps({k: v for k, v in values.items() if k != "layers"}),
+            r"lacks 'layers'; recreate",
+        ),
+        (
+            json.dumps({**values, "num_classes": 11}),
+            r"was altered after it was written; restore it",
+        ),
+    ]
+    for content, message in cases:
+        path.write_text(content)
+        with pytest.raises(RunError, match=message):
+            load_network(path)
+    path.unlink()
+    with pytest.raises(RunError, match=r"network .* cannot be read: no such file.*; check"):
+        load_network(path)
+
+
+def test_a_failed_write_leaves_the_old_file_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    files.write_bytes(path, b"old")
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        files.write_bytes(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_run_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    run = RunDir(tmp_path / "run")
+    with pytest.raises(RunError, match=r"run is not a run, it has no config.yaml; give --run the"):
+        run.load_config()
+    with pytest.raises(RunError, match=r"no finished run lies under .*/; train one or give --run"):
+        newest_finished_run(tmp_path)
+    config = Config()
+    train = config.train.model_copy(update={"mode": "float"})
+    run.save_config(config.model_copy(update={"train": train}))
+    with pytest.raises(RunError, match=r"is a float run without bit-widths; give --run a supernet"):
+        run.load_network()
+    run.save_config(config)
+    save_network(run.network_path, NETWORK)
+    assert not run.is_finished
+    files.write_json(run.summary_path, {})
+    assert newest_finished_run(tmp_path) == run
+    assert run.load_network() == NETWORK
