@@ -16,7 +16,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from harness.accuracy import count_errors
+from harness.accuracy import count_wrong
 from harness.checkpoint import load_float_weights
 from harness.data import eval_batches, load_splits
 from harness.main_job import run_main_job
@@ -130,7 +130,7 @@ def _float_accuracy(run: RunDir) -> float:
     )
     load_float_weights(model, run.path)
     batches = eval_batches(splits.test, batch_size=config.eval.batch_size)
-    return 1 - count_errors(model, batches) / batches.num_images
+    return 1 - count_wrong(model, batches) / batches.num_images
 
 
 def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) -> dict[str, Any]:

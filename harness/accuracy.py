@@ -31,7 +31,7 @@ def standing_weights(supernet: Supernet) -> Iterator[None]:
 
 
 @torch.no_grad()
-def count_policy_errors(
+def count_wrong_by_policy(
     supernet: Supernet,
     policies: Sequence[Policy],
     batches: EvalBatches,
@@ -55,17 +55,17 @@ def count_policy_errors(
         for policy in policies:
             supernet.set_policy(policy)
             with recalibrated(supernet, _images(recalibration, _device(supernet))):
-                counts.append(_count_wrong(supernet, batches))
+                counts.append(_wrong_of_rank(supernet, batches))
             if on_policy is not None:
                 on_policy()
     return _sum_over_ranks(counts)
 
 
 @torch.no_grad()
-def count_errors(model: nn.Module, batches: EvalBatches) -> int:
+def count_wrong(model: nn.Module, batches: EvalBatches) -> int:
     """Return how many images a plain model classifies wrongly, summed over ranks."""
     model.eval()
-    return _sum_over_ranks([_count_wrong(model, batches)])[0]
+    return _sum_over_ranks([_wrong_of_rank(model, batches)])[0]
 
 
 def _images(batches: EvalBatches | None, device: torch.device) -> Iterable[Tensor]:
@@ -76,7 +76,7 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _count_wrong(model: nn.Module, batches: EvalBatches) -> Tensor:
+def _wrong_of_rank(model: nn.Module, batches: EvalBatches) -> Tensor:
     rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     device = _device(model)
     wrong = torch.zeros((), dtype=torch.int64, device=device)

@@ -7,6 +7,7 @@ damaged later is recognised.
 
 import hashlib
 import io
+import re
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -208,12 +209,17 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 def _load_weights(checkpoint: Path, name: str, module: nn.Module) -> None:
     content = _read_checked(checkpoint, name)
     try:
-        module.load_state_dict(load_safetensors(content))
+        module.load_state_dict(_with_present_names(load_safetensors(content)))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(
             f"checkpoint {checkpoint} does not fit the network: {_first_line(error)}; "
             "train again or use the configuration it was made with"
         ) from None
+
+
+def _with_present_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of an old checkpoint under today's names: `step_size` was `step`."""
+    return {re.sub(r"(_quantizer)\.step$", r"\1.step_size", name): t for name, t in tensors.items()}
 
 
 def _read_checked(checkpoint: Path, name: str) -> bytes:

@@ -37,7 +37,7 @@ def ledger_json(network: NetworkSpec, policy: Policy) -> dict[str, Any]:
         for row in ledger(network, policy)
     ]
     return {
-        "model": network.model,
+        "model": network.model_name,
         "bitops": bitops(network, policy),
         "weight_bytes": weight_bytes(network, policy),
         "num_layers": len(rows),
@@ -50,7 +50,7 @@ def ledger_table(network: NetworkSpec, policy: Policy) -> Table:
     size = weight_bytes(network, policy)
     channels, height, width = network.input_size
     table = Table(
-        title=f"{network.model} at {channels} x {height} x {width}", show_footer=True, box=None
+        title=f"{network.model_name} at {channels} x {height} x {width}", show_footer=True, box=None
     )
     table.add_column("layer", footer="total")
     table.add_column("kind")
@@ -76,7 +76,7 @@ def evaluation_json(
 ) -> dict[str, Any]:
     """Return a policy's accuracy on a split and its cost."""
     return {
-        "model": network.model,
+        "model": network.model_name,
         "policy": policy_rows(network, policy),
         "bitops": bitops(network, policy),
         "weight_bytes": weight_bytes(network, policy),

@@ -69,7 +69,7 @@ def _too_small_message(text: str, target: int, network: NetworkSpec) -> str:
     pinned = [layer for layer in network.layers if layer.is_pinned]
     lowest = sorted({(la.weight_candidates[-1], la.act_candidates[-1]) for la in free})
     bits = " or ".join(f"{weight}/{act}" for weight, act in lowest)
-    reach = f"the least {network.model} reaches with every free layer at {bits} bits"
+    reach = f"the least {network.model_name} reaches with every free layer at {bits} bits"
     held = sum(
         layer.weight_candidates[-1] * layer.act_candidates[-1] * layer.macs for layer in pinned
     )

@@ -34,7 +34,7 @@ class LayerSpec:
 class NetworkSpec:
     """A network's quantized layers in order of execution, for one input size."""
 
-    model: str
+    model_name: str
     """Name it was created by."""
     input_size: tuple[int, int, int]
     """Channels, height and width of the input that MACs are counted for."""

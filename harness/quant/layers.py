@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from harness.quant.lsq import LsqQuantizer, initial_act_step, initial_weight_step
+from harness.quant.lsq import LsqQuantizer, initial_act_step_size, initial_weight_step_size
 
 
 class QuantizedLayer(nn.Module):
@@ -46,20 +46,20 @@ class QuantizedLayer(nn.Module):
         self.is_observing = False
         self.observed_magnitude = None
         self.weight_cache = None
-        self.reset_weight_steps()
+        self.reset_weight_step_sizes()
 
-    def reset_weight_steps(self) -> None:
+    def reset_weight_step_sizes(self) -> None:
         """Set every weight step to its initial value for the present weights."""
         for bits in self.weight_quantizer.candidates:
-            self.weight_quantizer.set_step(bits, initial_weight_step(self.weight, bits))
+            self.weight_quantizer.set_step_size(bits, initial_weight_step_size(self.weight, bits))
 
-    def set_act_steps(self, mean_magnitude: Tensor) -> None:
+    def set_act_step_sizes(self, mean_magnitude: Tensor) -> None:
         """Set every activation step to its initial value for inputs of this mean |x|."""
         if self.act_quantizer is not None:
             signed = self.act_quantizer.signed
             for bits in self.act_quantizer.candidates:
-                step = initial_act_step(mean_magnitude, bits, signed=signed)
-                self.act_quantizer.set_step(bits, step)
+                step = initial_act_step_size(mean_magnitude, bits, signed=signed)
+                self.act_quantizer.set_step_size(bits, step)
 
     def select(self, weight_bits: int, act_bits: int) -> None:
         """Choose the bit-widths of the next forward passes."""

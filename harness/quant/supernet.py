@@ -90,9 +90,9 @@ class Supernet(nn.Module):
             switched.select(weight_bits, act_bits)
         self.policy = policy
 
-    def step_parameters(self) -> list[nn.Parameter]:
+    def step_size_parameters(self) -> list[nn.Parameter]:
         """Return the quantizers' step sizes."""
-        return [m.step for m in self.modules() if isinstance(m, LsqQuantizer)]
+        return [m.step_size for m in self.modules() if isinstance(m, LsqQuantizer)]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images (N, C, H, W) to logits (N, num_classes) under the present policy."""
@@ -124,7 +124,9 @@ def describe_network(
         raise ConversionError(f"{name} has no Conv2d or Linear layer; choose another network")
     ends = {nodes[0].name, nodes[-1].name}
     layers = tuple(_layer_spec(node, pinned=node.name in ends, config=config) for node in nodes)
-    return NetworkSpec(model=name, input_size=input_size, num_classes=num_classes, layers=layers)
+    return NetworkSpec(
+        model_name=name, input_size=input_size, num_classes=num_classes, layers=layers
+    )
 
 
 def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
@@ -179,7 +181,7 @@ def observe_magnitudes(supernet: Supernet, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def fit_steps(supernet: Supernet, images: Tensor) -> None:
+def fit_step_sizes(supernet: Supernet, images: Tensor) -> None:
     """Move every step from its initial value to the least squared error on weights and images.
 
     For networks that start from trained weights. Call it after the activation steps were set.
@@ -190,8 +192,8 @@ def fit_steps(supernet: Supernet, images: Tensor) -> None:
     """
     hooks = []
     for layer in supernet.quantized_layers:
-        layer.weight_quantizer.fit_steps(layer.weight)
-        hooks.append(layer.register_forward_pre_hook(_fit_act_steps))
+        layer.weight_quantizer.fit_step_sizes(layer.weight)
+        hooks.append(layer.register_forward_pre_hook(_fit_act_step_sizes))
     try:
         observe_magnitudes(supernet, images)
     finally:
@@ -199,10 +201,10 @@ def fit_steps(supernet: Supernet, images: Tensor) -> None:
             hook.remove()
 
 
-def _fit_act_steps(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+def _fit_act_step_sizes(layer: nn.Module, inputs: tuple[Tensor]) -> None:
     assert isinstance(layer, QuantizedLayer)
     if layer.act_quantizer is not None:
-        layer.act_quantizer.fit_steps(inputs[0])
+        layer.act_quantizer.fit_step_sizes(inputs[0])
 
 
 def _observed(layer: QuantizedLayer) -> Tensor:

@@ -11,7 +11,9 @@ from harness.run.files import read_json, write_json
 
 def save_network(path: Path, network: NetworkSpec) -> None:
     """Write `network.json`."""
-    write_json(path, {"fingerprint": network.fingerprint, **asdict(network)})
+    values = asdict(network)
+    head = {"fingerprint": network.fingerprint, "model": values.pop("model_name")}
+    write_json(path, {**head, **values})
 
 
 def load_network(path: Path) -> NetworkSpec:
@@ -23,7 +25,7 @@ def load_network(path: Path) -> NetworkSpec:
     values = read_json(path, what="network")
     try:
         network = NetworkSpec(
-            model=values["model"],
+            model_name=values["model"],
             input_size=tuple(values["input_size"]),
             num_classes=values["num_classes"],
             layers=tuple(_load_layer(layer) for layer in values["layers"]),

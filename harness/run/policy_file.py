@@ -51,7 +51,7 @@ def save_policy(path: Path, policy: Policy, network: NetworkSpec, *, facts: dict
         {"name": layer.name, "weight_bits": weight, "act_bits": act}
         for layer, (weight, act) in zip(network.layers, policy, strict=True)
     ]
-    head = {"network": network.fingerprint, "model": network.model, "layers": layers}
+    head = {"network": network.fingerprint, "model": network.model_name, "layers": layers}
     write_json(path, {**head, **facts})
 
 
@@ -65,7 +65,7 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
     if values.get("network") != network.fingerprint:
         raise PolicyError(
             f"policy {path} belongs to {values.get('model')} with fingerprint "
-            f"{values.get('network')}, this is {network.model} with {network.fingerprint}; "
+            f"{values.get('network')}, this is {network.model_name} with {network.fingerprint}; "
             "use a policy that was searched for this network, input size and number of classes"
         )
     layers = values.get("layers")
@@ -79,7 +79,7 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
     if names != [layer.name for layer in network.layers]:
         raise PolicyError(
             f"policy {path} lists {len(names)} layers, not the {len(network.layers)} of "
-            f"{network.model} in order; mend the file"
+            f"{network.model_name} in order; mend the file"
         )
     for name, pair in zip(names, policy, strict=True):
         if not all(1 <= bits <= MAX_BITS for bits in pair):

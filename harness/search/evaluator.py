@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.accuracy import count_policy_errors
+from harness.accuracy import count_wrong_by_policy
 from harness.checkpoint import EMA_FILE, load_supernet, newest_checkpoint
 from harness.data import EvalBatches, ImageSplit, Splits, eval_batches, load_splits
 from harness.problem.policy import Policy
@@ -51,7 +51,7 @@ class TrainedRun:
         """
         batches = self._batches(getattr(self.splits, split), None)
         recalibration = self.recalibration(self.config.eval.recalibrate_images)
-        errors = count_policy_errors(
+        errors = count_wrong_by_policy(
             self.supernet, policies, batches, recalibration=recalibration, on_policy=on_policy
         )
         return [1 - count / batches.num_images for count in errors]
@@ -104,7 +104,7 @@ class ProposalEvaluator:
     def __call__(self, policies: PolicyArray) -> list[float]:
         """Return the wrong images of each policy, (n, layers, 2) to n counts."""
         batch = [Policy(policy) for policy in np.asarray(policies).tolist()]
-        errors = count_policy_errors(
+        errors = count_wrong_by_policy(
             self._supernet,
             batch,
             self._batches,

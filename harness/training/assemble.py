@@ -13,7 +13,7 @@ from harness.quant.supernet import (
     Supernet,
     convert,
     describe_network,
-    fit_steps,
+    fit_step_sizes,
     observe_magnitudes,
 )
 from harness.quant.switchable_bn import copy_statistics, restore_statistics
@@ -48,7 +48,7 @@ def build_model(config: Config, splits: Splits) -> nn.Module:
     return convert(model, network)
 
 
-def calibrate_steps(
+def calibrate_step_sizes(
     supernet: Supernet, splits: Splits, config: Config, accelerator: Accelerator
 ) -> None:
     """Set every activation step from training images, before the first optimizer step.
@@ -72,9 +72,9 @@ def calibrate_steps(
     magnitudes = accelerator.reduce(magnitudes, reduction="mean")
     with torch.no_grad():
         for layer, magnitude in zip(supernet.quantized_layers, magnitudes, strict=True):
-            layer.set_act_steps(magnitude)
+            layer.set_act_step_sizes(magnitude)
     weights = config.model.weights
     if config.model.pretrained or config.train.epochs == 0 or (weights and weights.is_file()):
         supernet.eval()
-        fit_steps(supernet, images.to(accelerator.device))
+        fit_step_sizes(supernet, images.to(accelerator.device))
     logger.info("step sizes set from %d training images", len(images))

@@ -18,7 +18,7 @@ def create_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, Optimi
 
     Weight decay goes to convolution weights only, not to biases, batch normalisation or Linear.
     """
-    steps = {id(m.step): m.step for m in model.modules() if isinstance(m, LsqQuantizer)}
+    steps = {id(m.step_size): m.step_size for m in model.modules() if isinstance(m, LsqQuantizer)}
     convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
     decayed = {id(weight) for weight in convolutions}
     others = [p for p in model.parameters() if id(p) not in decayed and id(p) not in steps]

@@ -35,7 +35,7 @@ from harness.runtime import (
     seed_step,
     setup_logging,
 )
-from harness.training.assemble import build_model, calibrate_steps
+from harness.training.assemble import build_model, calibrate_step_sizes
 from harness.training.losses import StepLosses
 from harness.training.optim import (
     clip_gradients,
@@ -107,7 +107,7 @@ class Trainer:
         """Calibrate or restore, and hand model, optimizers and loader to Accelerate."""
         config, accelerator = self.config, self.accelerator
         if isinstance(self.model, Supernet) and checkpoint is None:
-            calibrate_steps(self.model, self.splits, config, accelerator)
+            calibrate_step_sizes(self.model, self.splits, config, accelerator)
         self.ema = ModelEmaV3(self.model, decay=config.train.ema_decay, use_warmup=True)
         progress, saved = (None, {}) if checkpoint is None else self._restore(checkpoint)
         optimizers = create_optimizers(self.model, config.train)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from harness.accuracy import count_errors, count_policy_errors
+from harness.accuracy import count_wrong, count_wrong_by_policy
 from harness.data import Splits, eval_batches
 from harness.problem.policy import Policy, uniform_policy
 from harness.quant.supernet import Supernet
@@ -28,12 +28,12 @@ def validate(model: nn.Module, splits: Splits, config: Config) -> dict[str, floa
     """
     batches = eval_batches(splits.search, batch_size=config.eval.batch_size)
     if not isinstance(model, Supernet):
-        return {"float": 1 - count_errors(model, batches) / batches.num_images}
+        return {"float": 1 - count_wrong(model, batches) / batches.num_images}
     recalibration = eval_batches(
         splits.train, batch_size=config.eval.batch_size, limit=config.eval.recalibrate_images
     )
     policies = uniform_policies(model)
     distinct = list(dict.fromkeys(policies.values()))
-    errors = count_policy_errors(model, distinct, batches, recalibration=recalibration)
+    errors = count_wrong_by_policy(model, distinct, batches, recalibration=recalibration)
     counts = dict(zip(distinct, errors, strict=True))
     return {label: 1 - counts[policy] / batches.num_images for label, policy in policies.items()}

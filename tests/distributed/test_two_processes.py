@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from two_processes import OVERRIDES
 
-from harness.accuracy import count_policy_errors
+from harness.accuracy import count_wrong_by_policy
 from harness.checkpoint import load_supernet, newest_checkpoint
 from harness.data import eval_batches, load_splits
 from harness.errors import CheckpointError
@@ -76,7 +76,7 @@ def test_error_counts_are_those_of_one_process(reports):
     config = trained.load_config()
     batches = eval_batches(load_splits(config.data, seed=config.seed).search, batch_size=30)
     policies = [supernet.largest_policy, supernet.smallest_policy]
-    alone = count_policy_errors(supernet, policies, batches)
+    alone = count_wrong_by_policy(supernet, policies, batches)
     assert first["errors"] == second["errors"] == alone
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from harness.accuracy import count_policy_errors
+from harness.accuracy import count_wrong_by_policy
 from harness.data import eval_batches
 from harness.run.config import load_config
 from harness.run.folder import RunDir
@@ -42,7 +42,7 @@ def main() -> None:
         "steps": trainer.step,
         "weights": hashlib.sha256(weights.numpy().tobytes()).hexdigest(),
         "policies": policies,
-        "errors": count_policy_errors(trainer.ema.module, chosen, batches),
+        "errors": count_wrong_by_policy(trainer.ema.module, chosen, batches),
     }
     report["found"] = [_search(run, resume=resume) for resume in (False, True)]
     path = folder / f"rank{accelerator.process_index}.json"

@@ -4,6 +4,7 @@ Old runs are evaluated, resumed and searched for ever.
 """
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -76,7 +77,9 @@ def check_losses(found, rows, names):
 
 
 def check_weights(run):
-    found, expected = load_file(run.path / EMA), load_file(FINISHED / EMA)
+    found = load_file(run.path / EMA)
+    renamed = re.compile(r"(_quantizer)\.step$")
+    expected = {renamed.sub(r"\1.step_size", k): v for k, v in load_file(FINISHED / EMA).items()}
     assert found.keys() == expected.keys()
     if is_recording_machine():
         assert all(torch.equal(found[name], expected[name]) for name in expected)

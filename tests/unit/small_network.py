@@ -14,7 +14,7 @@ def layer(name: str, macs: int, *, pinned: bool = False) -> LayerSpec:
 
 
 NETWORK = NetworkSpec(
-    model="small",
+    model_name="small",
     input_size=(3, 8, 8),
     num_classes=10,
     layers=(layer("stem", 100, pinned=True), layer("a", 331), layer("b", 57),

@@ -2,7 +2,7 @@
 
 import torch
 
-from harness.accuracy import count_errors, count_policy_errors
+from harness.accuracy import count_wrong, count_wrong_by_policy
 from harness.data import eval_batches
 from harness.data.images import MemorySplit
 from harness.models import create_model
@@ -33,9 +33,9 @@ def test_counts_equal_a_naive_loop_and_do_not_depend_on_the_company() -> None:
     batches = eval_batches(split, batch_size=20)
     calibration = eval_batches(split, batch_size=16, limit=32)
     for recalibration in (None, calibration):
-        together = count_policy_errors(supernet, policies, batches, recalibration=recalibration)
+        together = count_wrong_by_policy(supernet, policies, batches, recalibration=recalibration)
         alone = [
-            count_policy_errors(supernet, [policy], batches, recalibration=recalibration)[0]
+            count_wrong_by_policy(supernet, [policy], batches, recalibration=recalibration)[0]
             for policy in reversed(policies)
         ]
         naive = []
@@ -47,14 +47,14 @@ def test_counts_equal_a_naive_loop_and_do_not_depend_on_the_company() -> None:
             naive.append(int(sum(wrong)))
         assert together == alone[::-1] == naive
         assert all(layer.weight_cache is None for layer in supernet.quantized_layers)
-    assert count_policy_errors(supernet, [], batches) == []
+    assert count_wrong_by_policy(supernet, [], batches) == []
 
 
 def test_count_errors_of_a_plain_model() -> None:
     supernet, split = supernet_and_split()
     batches = eval_batches(split, batch_size=20)
-    expected = count_policy_errors(supernet, [supernet.policy], batches)[0]
-    assert count_errors(supernet, batches) == expected
+    expected = count_wrong_by_policy(supernet, [supernet.policy], batches)[0]
+    assert count_wrong(supernet, batches) == expected
 
 
 def test_a_callback_follows_each_policy_before_the_next_one() -> None:
@@ -63,8 +63,8 @@ def test_a_callback_follows_each_policy_before_the_next_one() -> None:
     policies = [sample_policy(candidates, seed=0, step=0, pass_index=k) for k in range(3)]
     batches = eval_batches(split, batch_size=20)
     seen = []
-    counts = count_policy_errors(
+    counts = count_wrong_by_policy(
         supernet, policies, batches, on_policy=lambda: seen.append(supernet.policy)
     )
     assert seen == policies
-    assert counts == count_policy_errors(supernet, policies, batches)
+    assert counts == count_wrong_by_policy(supernet, policies, batches)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from skimage import io
 from torch import Tensor, nn
 
-from harness.quant.supernet import Supernet, convert, describe_network, fit_steps
+from harness.quant.supernet import Supernet, convert, describe_network, fit_step_sizes
 from harness.quant.supernet import observe_magnitudes as observe
 from harness.run.config import QuantConfig
 
@@ -70,7 +70,7 @@ def calibrated(pretrained: nn.Module, images: Tensor) -> Supernet:
     )
     supernet = convert(copy.deepcopy(pretrained), network).eval()
     for layer, magnitude in zip(supernet.quantized_layers, observe(supernet, images), strict=True):
-        layer.set_act_steps(magnitude)
+        layer.set_act_step_sizes(magnitude)
     return supernet
 
 
@@ -88,7 +88,7 @@ def test_eight_bits_agree_with_float_after_fitting(
     pretrained: nn.Module, images: Tensor, logits: Tensor
 ) -> None:
     supernet = calibrated(pretrained, images)
-    fit_steps(supernet, images)
+    fit_step_sizes(supernet, images)
     with torch.no_grad():
         quantized = supernet(images)
     best = logits.softmax(dim=1).topk(2).values
@@ -102,7 +102,7 @@ def test_eight_bits_agree_with_float_after_fitting(
 def test_initial_steps_alone_do_not_suffice_for_a_pretrained_network(
     pretrained: nn.Module, images: Tensor, logits: Tensor
 ) -> None:
-    """Why `fit_steps` exists: three standard deviations clip rare large depthwise weights."""
+    """Why `fit_step_sizes` exists: three standard deviations clip rare large depthwise weights."""
     assert similarity(calibrated(pretrained, images), images, logits).mean() < 0.5
 
 
@@ -111,7 +111,7 @@ def test_fitting_leaves_weights_and_statistics_as_they_are(
 ) -> None:
     supernet = calibrated(pretrained, images)
     before = {key: value.clone() for key, value in supernet.state_dict().items()}
-    fit_steps(supernet, images[:1])
+    fit_step_sizes(supernet, images[:1])
     changed = {key for key, value in supernet.state_dict().items() if not value.equal(before[key])}
     assert changed
-    assert all(key.endswith("_quantizer.step") for key in changed)
+    assert all(key.endswith("_quantizer.step_size") for key in changed)

@@ -36,7 +36,7 @@ def golden_network(request: pytest.FixtureRequest) -> NetworkSpec:
 
 
 def test_bitops_equal_the_table(golden_network: NetworkSpec) -> None:
-    expected = GOLDEN[golden_network.model]
+    expected = GOLDEN[golden_network.model_name]
     assert len(golden_network.layers) == expected["num_layers"]
     for bits, amount in expected["gigabitops"].items():
         policy = uniform_policy(
@@ -48,7 +48,7 @@ def test_bitops_equal_the_table(golden_network: NetworkSpec) -> None:
 def test_size_equals_the_table(golden_network: NetworkSpec) -> None:
     policy = uniform_policy(golden_network, weight_bits=4, act_bits=4, exact=True)
     megabytes = weight_bytes(golden_network, policy) / MB
-    assert megabytes == pytest.approx(GOLDEN[golden_network.model]["megabytes_at_4"], rel=1e-3)
+    assert megabytes == pytest.approx(GOLDEN[golden_network.model_name]["megabytes_at_4"], rel=1e-3)
 
 
 @pytest.mark.parametrize("name", MODELS)

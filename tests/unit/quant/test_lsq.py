@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness.quant.lsq import (
-    MIN_STEP,
+    MIN_STEP_SIZE,
     LsqQuantizer,
     fake_quantize,
-    initial_act_step,
-    initial_weight_step,
+    initial_act_step_size,
+    initial_weight_step_size,
     quantization_range,
 )
 
@@ -95,19 +95,19 @@ def test_range_of_a_bit_width(bits: int, signed: bool, expected: tuple[int, int]
 def test_initial_weight_step_spans_three_standard_deviations() -> None:
     weight = torch.tensor([-1.0, 0.0, 1.0, 4.0])
     mean, std = 1.0, math.sqrt((4 + 1 + 0 + 9) / 4)
-    assert initial_weight_step(weight, 4).item() == pytest.approx((mean + 3 * std) / 8)
-    assert initial_weight_step(-weight, 4).item() == pytest.approx((mean + 3 * std) / 8)
+    assert initial_weight_step_size(weight, 4).item() == pytest.approx((mean + 3 * std) / 8)
+    assert initial_weight_step_size(-weight, 4).item() == pytest.approx((mean + 3 * std) / 8)
 
 
 @pytest.mark.parametrize(("signed", "high"), [(True, 7), (False, 15)])
 def test_initial_act_step_follows_the_mean_magnitude(signed: bool, high: int) -> None:
-    assert initial_act_step(0.5, 4, signed=signed).item() == pytest.approx(1 / math.sqrt(high))
+    assert initial_act_step_size(0.5, 4, signed=signed).item() == pytest.approx(1 / math.sqrt(high))
 
 
 def quantizer() -> LsqQuantizer:
     quantizer = LsqQuantizer((6, 4, 2), signed=False)
     for bits in quantizer.candidates:
-        quantizer.set_step(bits, 0.1 * bits)
+        quantizer.set_step_size(bits, 0.1 * bits)
     return quantizer
 
 
@@ -117,7 +117,7 @@ def test_select_chooses_step_and_range() -> None:
     for bits in (2, 6, 4):
         lsq.select(bits)
         assert lsq.bits == bits
-        expected = fake_quantize(x, lsq.step_of(bits).detach(), bits=bits, signed=False)
+        expected = fake_quantize(x, lsq.step_size_of(bits).detach(), bits=bits, signed=False)
         torch.testing.assert_close(lsq(x, num_features=50).detach(), expected)
 
 
@@ -131,19 +131,21 @@ def test_step_gradient_is_zero_where_not_selected_and_scaled_where_it_is() -> No
     lsq.select(4)
     x = torch.rand(2, 50) * 10
     lsq(x, num_features=50).sum().backward()
-    assert lsq.step.grad is not None
-    assert lsq.step.grad[0] == 0
-    assert lsq.step.grad[2] == 0
+    assert lsq.step_size.grad is not None
+    assert lsq.step_size.grad[0] == 0
+    assert lsq.step_size.grad[2] == 0
     _, _, plain = gradients(
-        fake_quantize, x, lsq.step_of(4).detach(), torch.ones_like(x), bits=4, signed=False
+        fake_quantize, x, lsq.step_size_of(4).detach(), torch.ones_like(x), bits=4, signed=False
     )
-    assert lsq.step.grad[1].item() == pytest.approx(plain.item() / math.sqrt(50 * 15), rel=1e-4)
+    assert lsq.step_size.grad[1].item() == pytest.approx(
+        plain.item() / math.sqrt(50 * 15), rel=1e-4
+    )
 
 
 def test_a_step_never_reaches_zero() -> None:
     lsq = quantizer()
-    lsq.set_step(6, 0.0)
-    assert lsq.step_of(6).item() == pytest.approx(MIN_STEP)
+    lsq.set_step_size(6, 0.0)
+    assert lsq.step_size_of(6).item() == pytest.approx(MIN_STEP_SIZE)
     with torch.no_grad():
-        lsq.step.fill_(-1.0)  # As an optimizer may leave it.
+        lsq.step_size.fill_(-1.0)  # As an optimizer may leave it.
     assert lsq(torch.rand(5), num_features=5).isfinite().all()

@@ -20,4 +20,4 @@ def layer(index: int, macs: int, weights: int, *, pinned: bool = False) -> Layer
 def network_of(sizes: list[tuple[int, int]]) -> NetworkSpec:
     ends = (0, len(sizes) - 1)
     layers = tuple(layer(i, m, w, pinned=i in ends) for i, (m, w) in enumerate(sizes))
-    return NetworkSpec(model="made", input_size=(3, 8, 8), num_classes=10, layers=layers)
+    return NetworkSpec(model_name="made", input_size=(3, 8, 8), num_classes=10, layers=layers)

@@ -61,7 +61,7 @@ def test_only_convolution_weights_decay_and_steps_have_their_own_optimizer() -> 
     optimizers = create_optimizers(supernet, config)
     decayed, others = optimizers["weights"].param_groups
     convolutions = {id(m.weight) for m in supernet.modules() if isinstance(m, nn.Conv2d)}
-    steps = {id(m.step) for m in supernet.modules() if isinstance(m, LsqQuantizer)}
+    steps = {id(m.step_size) for m in supernet.modules() if isinstance(m, LsqQuantizer)}
     assert {id(p) for p in decayed["params"]} == convolutions
     assert (decayed["weight_decay"], others["weight_decay"]) == (config.weight_decay, 0)
     assert {id(p) for p in optimizers["steps"].param_groups[0]["params"]} == steps
