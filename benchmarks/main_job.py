@@ -23,7 +23,7 @@ from harness.main_job import run_main_job
 from harness.models import create_model
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import Policy, policy_label, uniform_policy
+from harness.problem.policy import Policy
 from harness.run.config import Config, load_config
 from harness.run.files import write_json, write_text
 from harness.run.folder import RunDir
@@ -156,7 +156,7 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
         "uniform_above_label": above.label,
         "uniform_above_bitops": above.bitops,
         "equal_within": trained.accuracy([equal], split="test")[0],
-        "equal_within_label": policy_label(equal, network),
+        "equal_within_label": network.candidates.label(equal),
         "equal_within_bitops": bitops(network, equal),
         "random": mean(trained.accuracy(randoms, split="test")),
         "evaluations": outcome.evaluations,
@@ -165,7 +165,7 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
 
 def _largest_equal_within(network: NetworkSpec, target: int) -> Policy:
     """Return the uniform policy with equal weight and activation bits that fills the budget."""
-    policies = [uniform_policy(network, weight_bits=bits, act_bits=bits) for bits in range(2, 9)]
+    policies = [network.candidates.uniform(weight_bits=bits, act_bits=bits) for bits in range(2, 9)]
     return max(
         (policy for policy in policies if bitops(network, policy) <= target),
         key=lambda policy: bitops(network, policy),

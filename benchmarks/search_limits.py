@@ -14,7 +14,6 @@ from harness.models import create_model
 from harness.problem.budget import parse_target
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import uniform_pairs
 from harness.quant.supernet import describe_network
 from harness.run.config import Config, ModelConfig
 from harness.search.engine import PolicyArray, greedy_search
@@ -32,7 +31,8 @@ def main() -> None:
         network = _network(name)
         target = parse_target(TARGET, network)
         scales = np.random.default_rng(0).random((len(network.layers), 2))
-        uniform = [p.bits for p in uniform_pairs(network).values() if bitops(network, p) <= target]
+        policies = network.candidates.uniform_policies.values()
+        uniform = [policy.bits for policy in policies if bitops(network, policy) <= target]
         best = min(_errors(scales, np.array(uniform, np.uint8)))
         for limit in LIMITS:
             found = greedy_search(

@@ -103,7 +103,7 @@ def bitops(
 ) -> None:
     """Account the BitOPs and the model size of a network under a policy (4/4 by default)."""
     from harness.models import create_model, default_input_size
-    from harness.problem.policy import uniform_policy
+    from harness.problem.cost import same_bits_policy
     from harness.quant.supernet import describe_network
     from harness.run.config import ModelConfig, QuantConfig
     from harness.run.policy_file import load_policy
@@ -125,9 +125,7 @@ def bitops(
     chosen = (
         load_policy(policy, network)
         if policy is not None
-        else uniform_policy(
-            network, weight_bits=weight_bits or 4, act_bits=act_bits or 4, exact=True
-        )
+        else same_bits_policy(network, weight_bits=weight_bits or 4, act_bits=act_bits or 4)
     )
     _show(tables.ledger_json(network, chosen), tables.ledger_table(network, chosen), json=json)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from harness.errors import ConfigError
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import uniform_policy
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.search.driver import SearchOptions, SearchOutcome, search
@@ -18,7 +17,8 @@ HIGH_TARGET = "45%"
 def halfway_target(network: NetworkSpec) -> str:
     """Return the budget halfway between uniform 2/2 and uniform 3/3, as an amount in M."""
     costs = [
-        bitops(network, uniform_policy(network, weight_bits=bits, act_bits=bits)) for bits in (2, 3)
+        bitops(network, network.candidates.uniform(weight_bits=bits, act_bits=bits))
+        for bits in (2, 3)
     ]
     return f"{sum(costs) / 2e6:.3f}M"
 

@@ -7,7 +7,7 @@ BitOPs of a policy: sum over layers of weight_bits x act_bits x MACs, for one in
 from dataclasses import dataclass
 
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import Policy, uniform_policy
+from harness.problem.policy import Policy
 
 G = 1e9
 """BitOPs are reported in G."""
@@ -56,11 +56,17 @@ def weight_bytes(network: NetworkSpec, policy: Policy) -> int:
     return -(-bits // 8)
 
 
+def same_bits_policy(network: NetworkSpec, *, weight_bits: int, act_bits: int) -> Policy:
+    """Return these bits in every free layer, be they candidates or not, to be accounted."""
+    pairs = zip(network.candidates.largest, network.layers, strict=True)
+    return Policy(pinned if layer.is_pinned else (weight_bits, act_bits) for pinned, layer in pairs)
+
+
 def smallest_bitops(network: NetworkSpec) -> int:
     """Return the least BitOPs that the candidates of the network reach."""
-    return bitops(network, uniform_policy(network, weight_bits=1, act_bits=1))
+    return bitops(network, network.candidates.smallest)
 
 
 def largest_bitops(network: NetworkSpec) -> int:
     """Return the most BitOPs that the candidates of the network reach."""
-    return bitops(network, uniform_policy(network, weight_bits=32, act_bits=32))
+    return bitops(network, network.candidates.largest)

@@ -4,6 +4,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from harness.problem.candidates import Candidates, LayerCandidates
+
 PINNED_BITS = 8
 """Weight and activation bits of the first and the last layer (arXiv 2401.01543, section 4.1)."""
 
@@ -40,6 +42,21 @@ class NetworkSpec:
     """Channels, height and width of the input that MACs are counted for."""
     num_classes: int
     layers: tuple[LayerSpec, ...]
+
+    @property
+    def candidates(self) -> Candidates:
+        """What each layer may take before anything is frozen."""
+        return Candidates(
+            tuple(
+                LayerCandidates(
+                    name=layer.name,
+                    weight=layer.weight_candidates,
+                    act=layer.act_candidates,
+                    is_pinned=layer.is_pinned,
+                )
+                for layer in self.layers
+            )
+        )
 
     @property
     def fingerprint(self) -> str:

@@ -23,7 +23,7 @@ it closed; up to 8 bits it is the smallest difference that float32 resolves."""
 
 
 FITTED_FACTORS = tuple(2 ** (sixths / 6) for sixths in range(-18, 19))
-"""Multiples of the present step size among which `LsqQuantizer.fit_step_sizes` chooses, 1/8 to 8."""
+"""Multiples of the present step size that `LsqQuantizer.fit_step_sizes` tries, 1/8 to 8."""
 
 MAX_FITTED = 2**14
 """About how many elements, evenly spaced, a step size is fitted to."""
@@ -88,8 +88,8 @@ def fake_quantize(x: Tensor, step_size: Tensor, *, bits: int, signed: bool) -> T
         signed: Whether the grid holds negative values.
 
     Returns:
-        Tensor of the shape of x on the grid `step_size * {Qn, ..., Qp}`. The gradient passes straight
-        through inside the range and is zero outside.
+        Tensor of the shape of x on the grid `step_size * {Qn, ..., Qp}`. The gradient passes
+        straight through inside the range and is zero outside.
     """
     low, high = quantization_range(bits, signed=signed)
     quantized: Tensor = _FakeQuantize.apply(x, step_size, low, high)
@@ -99,8 +99,8 @@ def fake_quantize(x: Tensor, step_size: Tensor, *, bits: int, signed: bool) -> T
 class LsqQuantizer(nn.Module):
     """The step sizes of one tensor, one per candidate, and the bit-width now in use.
 
-    Step sizes of all candidates are one parameter, so that every pass gives every step size a gradient (zero
-    where unused): data-parallel reducers and optimizers then meet no unused parameters.
+    Step sizes of all candidates are one parameter, so that every pass gives each of them a gradient
+    (zero where unused): data-parallel reducers and optimizers then meet no unused parameters.
     """
 
     def __init__(self, candidates: Sequence[int], *, signed: bool) -> None:
@@ -129,10 +129,10 @@ class LsqQuantizer(nn.Module):
 
     @torch.no_grad()
     def fit_step_sizes(self, x: Tensor) -> None:
-        """Move every step size to the one of least squared error on x, searched around the present one.
+        """Move every step size to the one near it that has the least squared error on x.
 
-        Differs from the reference, which has the initial step sizes only: in a pretrained network with
-        rare large weights these clip so much that even 8 bits keep nothing of its accuracy.
+        Differs from the reference, which has the initial step sizes only: in a pretrained network
+        with rare large weights these clip so much that even 8 bits keep nothing of its accuracy.
         """
         sample = x.detach().flatten()
         sample = sample[:: max(1, sample.numel() // MAX_FITTED)]
@@ -151,8 +151,8 @@ class LsqQuantizer(nn.Module):
 
         Args:
             x: Any shape.
-            num_features: Elements that share a step size in one example; the gradient of the step size is
-                scaled by 1/sqrt(num_features * Qp) (arXiv 1902.08153, section 2.2).
+            num_features: Elements that share a step size in one example; its gradient is scaled by
+                1/sqrt(num_features * Qp) (arXiv 1902.08153, section 2.2).
         """
         step_size = self.step_size[self._index].clamp_min(MIN_STEP_SIZE)
         _, high = quantization_range(self.bits, signed=self.signed)

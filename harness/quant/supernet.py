@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.errors import ConversionError
 from harness.problem.network import PINNED_BITS, LayerSpec, NetworkSpec
-from harness.problem.policy import Policy, check_trained
+from harness.problem.policy import Policy
 from harness.quant.graph import LayerNode, functional_products, layer_nodes
 from harness.quant.layers import QuantizedLayer, quantize_layer
 from harness.quant.lsq import LsqQuantizer
@@ -60,19 +60,7 @@ class Supernet(nn.Module):
             _wire(modules, layer, behind)
             for layer, behind in zip(network.layers, _norms_behind(model, network), strict=True)
         ]
-        self.set_policy(self.largest_policy)
-
-    @property
-    def largest_policy(self) -> Policy:
-        """Every layer at its largest candidates: the policy of the max pass."""
-        return Policy((la.weight_candidates[0], la.act_candidates[0]) for la in self.network.layers)
-
-    @property
-    def smallest_policy(self) -> Policy:
-        """Every layer at its smallest candidates."""
-        return Policy(
-            (la.weight_candidates[-1], la.act_candidates[-1]) for la in self.network.layers
-        )
+        self.set_policy(self.network.candidates.largest)
 
     @property
     def quantized_layers(self) -> list[QuantizedLayer]:
@@ -85,7 +73,7 @@ class Supernet(nn.Module):
         Raises:
             PolicyError: A layer's bits are not among its candidates.
         """
-        check_trained(policy, self.network)
+        self.network.candidates.check(policy)
         for switched, (weight_bits, act_bits) in zip(self._switched, policy, strict=True):
             switched.select(weight_bits, act_bits)
         self.policy = policy

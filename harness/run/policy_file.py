@@ -5,7 +5,7 @@ from typing import Any
 
 from harness.errors import PolicyError
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import MAX_BITS, Policy, check_trained, parse_bits, uniform_policy
+from harness.problem.policy import MAX_BITS, Policy, parse_bits
 from harness.run.files import read_json, write_json
 
 
@@ -19,22 +19,19 @@ def resolve_policy(text: str, network: NetworkSpec) -> Policy:
         policy = load_policy(Path(text), network)
     else:
         weight_bits, act_bits = parse_bits(text)
-        policy = uniform_policy(network, weight_bits=weight_bits, act_bits=act_bits)
-        for bits, kind in ((weight_bits, "weight"), (act_bits, "act")):
-            trained = sorted(
-                {
-                    b
-                    for la in network.layers
-                    for b in getattr(la, f"{kind}_candidates")
-                    if not la.is_pinned
-                }
-            )
+        policy = network.candidates.uniform(weight_bits=weight_bits, act_bits=act_bits)
+        trained_weights = network.candidates.free_bits("weight")
+        trained_acts = network.candidates.free_bits("act")
+        for bits, side, trained in (
+            (weight_bits, "weight", trained_weights),
+            (act_bits, "act", trained_acts),
+        ):
             if trained and bits not in trained:
                 raise PolicyError(
-                    f"policy {text}: {bits} {kind} bits were not trained, the candidates are "
+                    f"policy {text}: {bits} {side} bits were not trained, the candidates are "
                     f"{', '.join(map(str, trained))}; choose from them"
                 )
-    check_trained(policy, network)
+    network.candidates.check(policy)
     return policy
 
 

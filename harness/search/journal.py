@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.errors import PolicyError, RunError
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import Policy, check_trained
+from harness.problem.policy import Policy
 from harness.run.files import FORMAT_VERSION, write_text
 
 
@@ -108,7 +108,7 @@ class Journal:
         policy = Policy(pairs)
         if len(policy) != len(self._network.layers):
             raise ValueError(f"{len(policy)} layers, not {len(self._network.layers)}")
-        check_trained(policy, self._network)
+        self._network.candidates.check(policy)
         return policy
 
     def _count(self, error: Any) -> int:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import Policy, policy_label, uniform_pairs, uniform_policy
+from harness.problem.policy import Policy
 from harness.search.evaluator import TrainedRun
 
 
@@ -71,7 +71,7 @@ def report(
     """
     network = trained.supernet.network
     limit = trained.config.search.finalists
-    pairs = set(uniform_pairs(network).values())
+    pairs = set(network.candidates.uniform_policies.values())
     uniform_known = {policy: wrong for policy, wrong in known.items() if policy in pairs}
     uniform_best = finalists(network, uniform_known, target, limit=limit)
     best = finalists(network, known, target, limit=limit)
@@ -92,7 +92,7 @@ def report(
     def reported(policy: Policy) -> ReportedPolicy:
         return ReportedPolicy(
             policy=policy,
-            label=policy_label(policy, network),
+            label=network.candidates.label(policy),
             bitops=bitops(network, policy),
             search_accuracy=scores[policy],
             test_accuracy=on_test[policy],
@@ -115,6 +115,6 @@ def _accuracies(
 
 
 def _equal_bits_above(network: NetworkSpec, cost: int) -> Policy | None:
-    policies = [uniform_policy(network, weight_bits=bits, act_bits=bits) for bits in range(2, 9)]
+    policies = network.candidates.equal_bits_policies.values()
     dearer = [policy for policy in policies if bitops(network, policy) >= cost]
     return min(dearer, key=lambda policy: bitops(network, policy), default=None)

@@ -5,15 +5,16 @@
 Gradients of all passes add up. Only the last pass lets data-parallel ranks exchange gradients.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from harness.problem.candidates import Candidates
 from harness.quant.supernet import Supernet
 from harness.training.losses import StepLosses, distillation_loss, zero_like_loss
-from harness.training.policy_sampler import LayerCandidates, sample_policy
+from harness.training.policy_sampler import sample_policy
 
 StepPasses = Callable[[Tensor, Tensor, int], StepLosses]
 """Maps images (N, C, H, W), labels (N,) and the step's index to losses; adds up gradients."""
@@ -39,7 +40,7 @@ class SupernetPasses:
         accelerator: Accelerator,
         model: nn.Module,
         *,
-        candidates: Sequence[LayerCandidates],
+        candidates: Candidates,
         num_random_passes: int,
         seed: int,
         smoothing: float,
@@ -49,7 +50,7 @@ class SupernetPasses:
         Args:
             accelerator: Runs backward and gradient exchange.
             model: The supernet as `prepare` returned it.
-            candidates: Current candidates per layer; the bit-width scheduler changes the list.
+            candidates: What each layer may take at present.
             num_random_passes: K.
             seed: Seed of the policies.
             smoothing: Label smoothing of the max pass.
@@ -65,7 +66,7 @@ class SupernetPasses:
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> StepLosses:
         """Run the passes and leave the sum of their gradients in the parameters."""
         last = self._num_random_passes - 1
-        self._supernet.set_policy(self._supernet.largest_policy)
+        self._supernet.set_policy(self._candidates.largest)
         max_ce, teacher = self._max_pass(images, labels, is_last=last < 0)
         random_ce, random_kl = zero_like_loss(max_ce), zero_like_loss(max_ce)
         for pass_index in range(self._num_random_passes):

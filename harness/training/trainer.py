@@ -43,7 +43,6 @@ from harness.training.optim import (
     learning_rate_factor,
     set_learning_rates,
 )
-from harness.training.policy_sampler import current_candidates
 from harness.training.step import StepPasses, SupernetPasses, float_passes
 from harness.training.validation import validate
 
@@ -226,7 +225,7 @@ class Trainer:
         return SupernetPasses(
             self.accelerator,
             self.prepared_model,
-            candidates=current_candidates(self.model.network),
+            candidates=self.model.network.candidates,
             num_random_passes=train_config.num_random_passes,
             seed=self.config.seed,
             smoothing=train_config.label_smoothing,

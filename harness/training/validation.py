@@ -4,21 +4,16 @@ from torch import nn
 
 from harness.accuracy import count_wrong, count_wrong_by_policy
 from harness.data import Splits, eval_batches
-from harness.problem.policy import Policy, uniform_policy
+from harness.problem.candidates import Candidates
+from harness.problem.policy import Policy
 from harness.quant.supernet import Supernet
 from harness.run.config import Config
 
 
-def uniform_policies(supernet: Supernet) -> dict[str, Policy]:
-    """Return the max and min policies and those with equal weight and activation bits, by label."""
-    layers = [layer for layer in supernet.network.layers if not layer.is_pinned]
-    weights = {bits for layer in layers for bits in layer.weight_candidates}
-    acts = {bits for layer in layers for bits in layer.act_candidates}
-    policies = {"max": supernet.largest_policy, "min": supernet.smallest_policy}
-    for bits in sorted(weights & acts, reverse=True):
-        policy = uniform_policy(supernet.network, weight_bits=bits, act_bits=bits)
-        policies[f"{bits}/{bits}"] = policy
-    return policies
+def shown_policies(candidates: Candidates) -> dict[str, Policy]:
+    """Return the largest and smallest policies and those with equal bits, by label."""
+    ends = {"max": candidates.largest, "min": candidates.smallest}
+    return {**ends, **candidates.equal_bits_policies}
 
 
 def validate(model: nn.Module, splits: Splits, config: Config) -> dict[str, float]:
@@ -32,7 +27,7 @@ def validate(model: nn.Module, splits: Splits, config: Config) -> dict[str, floa
     recalibration = eval_batches(
         splits.train, batch_size=config.eval.batch_size, limit=config.eval.recalibrate_images
     )
-    policies = uniform_policies(model)
+    policies = shown_policies(model.network.candidates)
     distinct = list(dict.fromkeys(policies.values()))
     errors = count_wrong_by_policy(model, distinct, batches, recalibration=recalibration)
     counts = dict(zip(distinct, errors, strict=True))

@@ -75,7 +75,7 @@ def test_error_counts_are_those_of_one_process(reports):
     supernet = load_supernet(trained)
     config = trained.load_config()
     batches = eval_batches(load_splits(config.data, seed=config.seed).search, batch_size=30)
-    policies = [supernet.largest_policy, supernet.smallest_policy]
+    policies = [supernet.network.candidates.largest, supernet.network.candidates.smallest]
     alone = count_wrong_by_policy(supernet, policies, batches)
     assert first["errors"] == second["errors"] == alone
 

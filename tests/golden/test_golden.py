@@ -23,7 +23,6 @@ from safetensors.torch import load_file
 
 from harness.models import create_model
 from harness.problem.cost import largest_bitops
-from harness.problem.policy import uniform_policy
 from harness.quant.supernet import describe_network
 from harness.run.config import ModelConfig, QuantConfig, load_config
 from harness.run.folder import RunDir
@@ -118,7 +117,7 @@ def test_old_run_is_evaluated_as_it_was(finished):
     policies = [
         load_policy(finished.path / "search/greedy_30pct/policy.json", network)
         if label == "found"
-        else uniform_policy(network, weight_bits=int(label[0]), act_bits=int(label[0]))
+        else network.candidates.uniform(weight_bits=int(label[0]), act_bits=int(label[0]))
         for label in expected
     ]
     found = trained.accuracy(policies, split="test")

@@ -9,7 +9,7 @@ from harness.models import create_model
 from harness.quant.recalibrate import recalibrated
 from harness.quant.supernet import Supernet, convert, describe_network
 from harness.run.config import ModelConfig, QuantConfig
-from harness.training.policy_sampler import current_candidates, sample_policy
+from harness.training.policy_sampler import sample_policy
 
 
 def supernet_and_split() -> tuple[Supernet, MemorySplit]:
@@ -28,7 +28,7 @@ def supernet_and_split() -> tuple[Supernet, MemorySplit]:
 
 def test_counts_equal_a_naive_loop_and_do_not_depend_on_the_company() -> None:
     supernet, split = supernet_and_split()
-    candidates = current_candidates(supernet.network)
+    candidates = supernet.network.candidates
     policies = [sample_policy(candidates, seed=0, step=0, pass_index=k) for k in range(3)]
     batches = eval_batches(split, batch_size=20)
     calibration = eval_batches(split, batch_size=16, limit=32)
@@ -59,7 +59,7 @@ def test_count_errors_of_a_plain_model() -> None:
 
 def test_a_callback_follows_each_policy_before_the_next_one() -> None:
     supernet, split = supernet_and_split()
-    candidates = current_candidates(supernet.network)
+    candidates = supernet.network.candidates
     policies = [sample_policy(candidates, seed=0, step=0, pass_index=k) for k in range(3)]
     batches = eval_batches(split, batch_size=20)
     seen = []

@@ -11,8 +11,15 @@ from small_network import NETWORK, layer
 
 from harness.errors import BudgetError
 from harness.problem.budget import format_bitops, parse_target
-from harness.problem.cost import bitops, largest_bitops, ledger, smallest_bitops, weight_bytes
-from harness.problem.policy import Policy, policy_label, uniform_pairs, uniform_policy
+from harness.problem.cost import (
+    bitops,
+    largest_bitops,
+    ledger,
+    same_bits_policy,
+    smallest_bitops,
+    weight_bytes,
+)
+from harness.problem.policy import Policy
 from harness.quant.supernet import describe_network
 from harness.run.config import QuantConfig
 
@@ -86,18 +93,18 @@ def test_label_of_a_uniform_policy_says_its_bits_where_depthwise_layers_stop_ear
         layer("dw", 20), is_depthwise=True, weight_candidates=(6, 5, 4, 3), act_candidates=(4, 3)
     )
     network = dataclasses.replace(NETWORK, layers=(*NETWORK.layers[:2], stopped, NETWORK.layers[3]))
-    two = uniform_policy(network, weight_bits=2, act_bits=2)
+    two = network.candidates.uniform(weight_bits=2, act_bits=2)
     assert two.bits == ((8, 8), (2, 2), (3, 3), (8, 8))
-    assert policy_label(two, network) == "2/2"
-    pairs = uniform_pairs(network)
-    assert all(policy_label(policy, network) == label for label, policy in pairs.items())
-    assert policy_label(Policy([(8, 8), (3, 2), (4, 3), (8, 8)]), network) == "mixed"
+    assert network.candidates.label(two) == "2/2"
+    pairs = network.candidates.uniform_policies
+    assert all(network.candidates.label(policy) == label for label, policy in pairs.items())
+    assert network.candidates.label(Policy([(8, 8), (3, 2), (4, 3), (8, 8)])) == "mixed"
 
 
 def test_label_of_bits_that_are_no_candidates_says_them_where_all_free_layers_have_them() -> None:
-    exact = uniform_policy(NETWORK, weight_bits=7, act_bits=1, exact=True)
-    assert policy_label(exact, NETWORK) == "7/1"
+    exact = same_bits_policy(NETWORK, weight_bits=7, act_bits=1)
+    assert NETWORK.candidates.label(exact) == "7/1"
     one_differs = Policy([*exact.bits[:2], (7, 2), exact.bits[3]])
-    assert policy_label(one_differs, NETWORK) == "mixed"
+    assert NETWORK.candidates.label(one_differs) == "mixed"
     pinned = dataclasses.replace(NETWORK, layers=(NETWORK.layers[0], NETWORK.layers[3]))
-    assert policy_label(Policy([(8, 8), (8, 8)]), pinned) == "mixed"
+    assert pinned.candidates.label(Policy([(8, 8), (8, 8)])) == "mixed"

@@ -15,7 +15,7 @@ from harness.quant.layers import QuantizedLayer
 from harness.quant.supernet import Supernet, convert, describe_network
 from harness.quant.switchable_bn import SwitchableBatchNorm2d
 from harness.run.config import ModelConfig, QuantConfig
-from harness.training.policy_sampler import current_candidates, sample_policy
+from harness.training.policy_sampler import sample_policy
 
 CONFIG = QuantConfig(weight_candidates=(4, 3, 2), act_candidates=(4, 3, 2))
 MODELS = [
@@ -39,7 +39,7 @@ def small_supernet() -> Supernet:
 
 
 def random_policy(supernet: Supernet, *, seed: int = 0) -> Policy:
-    candidates = current_candidates(supernet.network)
+    candidates = supernet.network.candidates
     return sample_policy(candidates, seed=seed, step=0, pass_index=0)
 
 
@@ -79,13 +79,15 @@ def test_first_and_last_layer_are_pinned_and_the_image_is_not_quantized() -> Non
     for spec in (specs[0], specs[-1]):
         assert spec.is_pinned
         assert (spec.weight_candidates, spec.act_candidates) == ((8,), (8,))
-    for policy in (supernet.largest_policy, supernet.smallest_policy):
+    for policy in (supernet.network.candidates.largest, supernet.network.candidates.smallest):
         assert policy.bits[0] == policy.bits[-1] == (8, 8)
 
 
 def test_depthwise_layers_stop_at_three_bits() -> None:
     supernet = converted(timm.create_model("mobilenetv2_100", num_classes=10))
-    for spec, (weight, act) in zip(supernet.network.layers, supernet.smallest_policy, strict=True):
+    for spec, (weight, act) in zip(
+        supernet.network.layers, supernet.network.candidates.smallest, strict=True
+    ):
         assert (weight, act) == (
             (8, 8) if spec.is_pinned else (3, 3) if spec.is_depthwise else (2, 2)
         )
@@ -213,7 +215,7 @@ def test_set_policy_reaches_layers_and_norms() -> None:
 
 def test_set_policy_refuses_bits_that_are_no_candidates() -> None:
     supernet = small_supernet()
-    pairs = list(supernet.largest_policy)
+    pairs = list(supernet.network.candidates.largest)
     pairs[1] = (7, 4)
     with pytest.raises(PolicyError, match=r"has 7 weight bits in the policy, its candidates are 4"):
         supernet.set_policy(Policy(pairs))
@@ -225,8 +227,8 @@ def test_a_deepcopy_is_independent_in_policy_and_weights() -> None:
     twin = copy.deepcopy(supernet)
     before = supernet(images).detach()
     torch.testing.assert_close(twin(images).detach(), before, rtol=0, atol=0)
-    twin.set_policy(twin.smallest_policy)
-    assert supernet.policy == supernet.largest_policy
+    twin.set_policy(twin.network.candidates.smallest)
+    assert supernet.policy == supernet.network.candidates.largest
     assert torch.equal(supernet(images).detach(), before)
     assert not torch.equal(twin(images).detach(), before)  # The twin's policy reaches the twin.
     with torch.no_grad():

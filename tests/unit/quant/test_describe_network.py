@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from harness.errors import ConversionError
-from harness.problem.cost import MB, G, bitops, weight_bytes
+from harness.problem.cost import MB, G, bitops, same_bits_policy, weight_bytes
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import uniform_policy
 from harness.quant.supernet import describe_network
 from harness.run.config import QuantConfig
 
@@ -39,14 +38,12 @@ def test_bitops_equal_the_table(golden_network: NetworkSpec) -> None:
     expected = GOLDEN[golden_network.model_name]
     assert len(golden_network.layers) == expected["num_layers"]
     for bits, amount in expected["gigabitops"].items():
-        policy = uniform_policy(
-            golden_network, weight_bits=int(bits), act_bits=int(bits), exact=True
-        )
+        policy = same_bits_policy(golden_network, weight_bits=int(bits), act_bits=int(bits))
         assert bitops(golden_network, policy) / G == pytest.approx(amount, rel=1e-3)
 
 
 def test_size_equals_the_table(golden_network: NetworkSpec) -> None:
-    policy = uniform_policy(golden_network, weight_bits=4, act_bits=4, exact=True)
+    policy = same_bits_policy(golden_network, weight_bits=4, act_bits=4)
     megabytes = weight_bytes(golden_network, policy) / MB
     assert megabytes == pytest.approx(GOLDEN[golden_network.model_name]["megabytes_at_4"], rel=1e-3)
 

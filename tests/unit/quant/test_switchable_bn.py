@@ -88,7 +88,7 @@ def test_recalibrated_restores_after_an_error(supernet: Supernet) -> None:
 
 
 def test_reestimated_statistics_are_the_average_over_batches(supernet: Supernet) -> None:
-    supernet.set_policy(supernet.smallest_policy)
+    supernet.set_policy(supernet.network.candidates.smallest)
     sizes = torch.tensor([float(len(batch)) for batch in batches()])
     stem = supernet.quantized_layers[0]
     with torch.no_grad():

@@ -8,7 +8,7 @@ from small_network import NETWORK
 
 from harness.errors import PolicyError, RunError
 from harness.problem.cost import bitops
-from harness.problem.policy import parse_bits, uniform_policy
+from harness.problem.policy import parse_bits
 from harness.run import files
 from harness.run.config import Config
 from harness.run.folder import RunDir, newest_finished_run
@@ -17,7 +17,7 @@ from harness.run.policy_file import load_policy, resolve_policy, save_policy
 
 
 def saved(path: Path) -> dict:
-    policy = uniform_policy(NETWORK, weight_bits=4, act_bits=3)
+    policy = NETWORK.candidates.uniform(weight_bits=4, act_bits=3)
     save_policy(path, policy, NETWORK, facts={"bitops": bitops(NETWORK, policy)})
     assert load_policy(path, NETWORK) == resolve_policy(str(path), NETWORK) == policy
     return json.loads(path.read_text())

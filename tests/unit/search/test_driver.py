@@ -6,11 +6,10 @@ import pytest
 from made_networks import network_of
 
 from harness.errors import RunError
-from harness.problem.policy import uniform_policy
 from harness.search import driver
 
 NETWORK = network_of([(1, 1), (1, 1), (1, 1)])
-TWO, SIX = (uniform_policy(NETWORK, weight_bits=bits, act_bits=bits) for bits in (2, 6))
+TWO, SIX = (NETWORK.candidates.uniform(weight_bits=bits, act_bits=bits) for bits in (2, 6))
 
 
 def trained(*, is_main_process):

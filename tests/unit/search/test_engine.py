@@ -9,7 +9,7 @@ from made_networks import network_of
 
 from harness.errors import BudgetError, ConfigError, RunError
 from harness.problem.cost import bitops, largest_bitops, smallest_bitops, weight_bytes
-from harness.problem.policy import Policy, uniform_pairs, uniform_policy
+from harness.problem.policy import Policy
 from harness.search.engine import engine_network, greedy_search
 
 SIZES = st.lists(st.tuples(st.integers(1, 10**10), st.integers(1, 10**8)), min_size=3, max_size=12)
@@ -43,7 +43,9 @@ def test_search_keeps_the_budget_and_beats_every_uniform_policy_within_it():
     assert bitops(network, found.policy) <= target
     import numpy as np
 
-    uniform = [p for p in uniform_pairs(network).values() if bitops(network, p) <= target]
+    uniform = [
+        p for p in network.candidates.uniform_policies.values() if bitops(network, p) <= target
+    ]
     assert found.error <= min(additive_errors(np.array([p.bits for p in uniform])))
 
 
@@ -68,7 +70,7 @@ def test_known_errors_are_not_evaluated_again():
 
 
 SMALL = network_of([(10, 10), (400, 50), (5, 5)])
-TWO = uniform_policy(SMALL, weight_bits=2, act_bits=2)
+TWO = SMALL.candidates.uniform(weight_bits=2, act_bits=2)
 
 
 def with_candidates(*bits):

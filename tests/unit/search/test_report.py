@@ -6,12 +6,11 @@ from made_networks import network_of
 from rich.progress import Progress
 
 from harness.problem.cost import bitops
-from harness.problem.policy import uniform_policy
 from harness.search.report import finalists, report
 
 NETWORK = network_of([(10, 10), (400, 50), (100, 900), (5, 5)])
 TWO, THREE, TWO_THREE, THREE_TWO = (
-    uniform_policy(NETWORK, weight_bits=weight, act_bits=act)
+    NETWORK.candidates.uniform(weight_bits=weight, act_bits=act)
     for weight, act in ((2, 2), (3, 3), (2, 3), (3, 2))
 )
 

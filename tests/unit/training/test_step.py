@@ -9,7 +9,7 @@ from harness.models import create_model
 from harness.quant.supernet import convert, describe_network
 from harness.run.config import ModelConfig, QuantConfig
 from harness.training.losses import distillation_loss
-from harness.training.policy_sampler import current_candidates, sample_policy
+from harness.training.policy_sampler import sample_policy
 from harness.training.step import SupernetPasses, float_passes
 
 
@@ -34,7 +34,7 @@ def passes_of(supernet, num_random_passes):
     return SupernetPasses(
         Accelerator(cpu=True),
         supernet,
-        candidates=current_candidates(supernet.network),
+        candidates=supernet.network.candidates,
         num_random_passes=num_random_passes,
         seed=3,
         smoothing=0.1,
@@ -50,12 +50,12 @@ def test_gradients_are_the_sum_of_the_max_pass_and_k_random_passes(supernet, bat
     losses = passes_of(supernet, 2)(images, labels, 5)
     together = gradients(supernet)
     supernet.zero_grad()
-    supernet.set_policy(supernet.largest_policy)
+    supernet.set_policy(supernet.network.candidates.largest)
     teacher = supernet(images)
     loss = F.cross_entropy(teacher, labels, label_smoothing=0.1)
     torch.testing.assert_close(losses.max_pass_ce, loss.detach())
     for k in range(2):
-        candidates = current_candidates(supernet.network)
+        candidates = supernet.network.candidates
         supernet.set_policy(sample_policy(candidates, seed=3, step=5, pass_index=k))
         logits = supernet(images)
         ce = F.cross_entropy(logits, labels)

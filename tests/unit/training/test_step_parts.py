@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from harness.models import create_model
+from harness.problem.candidates import Candidates, LayerCandidates
 from harness.quant.lsq import LsqQuantizer
 from harness.quant.supernet import convert, describe_network
 from harness.run.config import ModelConfig, QuantConfig, TrainConfig
@@ -19,7 +20,12 @@ from harness.training.optim import (
 )
 from harness.training.policy_sampler import sample_policy
 
-CANDIDATES = [((8,), (8,)), *[((6, 5, 4, 3, 2), (4, 3))] * 50]
+CANDIDATES = Candidates(
+    (
+        LayerCandidates(name="stem", weight=(8,), act=(8,), is_pinned=True),
+        *[LayerCandidates(name="conv", weight=(6, 5, 4, 3, 2), act=(4, 3))] * 50,
+    )
+)
 
 
 def test_kl_equals_the_formula() -> None:
