@@ -14,7 +14,7 @@ from harness.models import create_model
 from harness.problem.budget import parse_target
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
-from harness.quant.supernet import describe_network
+from harness.quant.convert import describe_network
 from harness.run.config import Config, ModelConfig
 from harness.search.engine import PolicyArray, greedy_search
 

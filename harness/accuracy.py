@@ -1,12 +1,12 @@
-"""Errors of many policies on one split, exact and repeatable over ranks.
+"""Wrong images of many policies on one split, exact and repeatable over ranks.
 
-The batches are fixed by the data and the batch size alone. Each rank evaluates whole batches, and
-counts of wrong images are added as integers; so a policy's error count never depends on how many
-policies, ranks or workers share the work.
+Images are read once for all policies: the loop is batches outside, policies inside. The batches are
+fixed by the data and the batch size alone. Each rank evaluates whole batches, and counts of wrong
+images are added as integers; so a policy's count never depends on how many policies, ranks or
+workers share the work.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
@@ -14,20 +14,15 @@ from torch import Tensor, nn
 
 from harness.data import EvalBatches
 from harness.problem.policy import Policy
-from harness.quant.recalibrate import recalibrated
+from harness.quant.execution import PolicyInputs
+from harness.quant.recalibrate import with_reestimated_statistics
 from harness.quant.supernet import Supernet
 
+MAX_POLICIES = 256
+"""Most policies that take turns on a batch: each holds statistics of its own, some hundred kB."""
 
-@contextmanager
-def standing_weights(supernet: Supernet) -> Iterator[None]:
-    """Quantize every weight once per bit-width inside the block; the weights must not change."""
-    try:
-        for layer in supernet.quantized_layers:
-            layer.weight_cache = {}
-        yield
-    finally:
-        for layer in supernet.quantized_layers:
-            layer.weight_cache = None
+OnProgress = Callable[[float], None]
+"""Takes how many policies' worth of work was done since the last call."""
 
 
 @torch.no_grad()
@@ -37,27 +32,29 @@ def count_wrong_by_policy(
     batches: EvalBatches,
     *,
     recalibration: EvalBatches | None = None,
-    on_policy: Callable[[], None] | None = None,
+    on_progress: OnProgress | None = None,
 ) -> list[int]:
     """Return how many images each policy classifies wrongly, summed over ranks.
 
     Args:
-        supernet: Left in evaluation mode under the last policy.
+        supernet: Left in evaluation mode.
         policies: Policies of its network.
         batches: The whole split; every rank is given all of it and takes its share.
         recalibration: Training images that re-estimate BN statistics for each policy, on every
             rank alike; None leaves the trained statistics.
-        on_policy: Called after each policy, to show progress.
+        on_progress: Called after each batch of images; what it is given adds up to the number of
+            policies.
     """
     supernet.eval()
-    counts = []
-    with standing_weights(supernet):
-        for policy in policies:
-            supernet.set_policy(policy)
-            with recalibrated(supernet, _images(recalibration, _device(supernet))):
-                counts.append(_wrong_of_rank(supernet, batches))
-            if on_policy is not None:
-                on_policy()
+    counts: list[Tensor] = []
+    for start in range(0, len(policies), MAX_POLICIES):
+        some = policies[start : start + MAX_POLICIES]
+        on_batch = _shares(len(some), batches, recalibration, on_progress)
+        inputs = supernet.encode_standing(some)
+        if recalibration is not None:
+            images = _images(recalibration, _device(supernet))
+            inputs = with_reestimated_statistics(supernet, inputs, images, on_batch=on_batch)
+        counts.append(_wrong_of_rank(supernet, inputs, batches, on_batch=on_batch))
     return _sum_over_ranks(counts)
 
 
@@ -65,30 +62,61 @@ def count_wrong_by_policy(
 def count_wrong(model: nn.Module, batches: EvalBatches) -> int:
     """Return how many images a plain model classifies wrongly, summed over ranks."""
     model.eval()
-    return _sum_over_ranks([_wrong_of_rank(model, batches)])[0]
+    return _sum_over_ranks([_wrong_of_rank(model, [None], batches)])[0]
 
 
-def _images(batches: EvalBatches | None, device: torch.device) -> Iterable[Tensor]:
-    return (images.to(device) for images, _ in batches or ())
+def _wrong_of_rank(
+    model: nn.Module,
+    policies: Sequence[PolicyInputs | None],
+    batches: EvalBatches,
+    *,
+    on_batch: Callable[[], None] | None = None,
+) -> Tensor:
+    """Return the wrong images in this rank's share of the batches, (policies,), on the device."""
+    device = _device(model)
+    wrong = torch.zeros(len(policies), dtype=torch.int64, device=device)
+    rank, world_size = _rank_and_world_size()
+    for images, labels in batches.share(rank=rank, world_size=world_size):
+        x, expected = images.to(device), labels.to(device)
+        for index, policy in enumerate(policies):
+            logits = model(x) if policy is None else model(x, policy)
+            wrong[index] += (logits.argmax(dim=1) != expected).sum()
+        if on_batch is not None:
+            on_batch()
+    return wrong
+
+
+def _shares(
+    num_policies: int,
+    batches: EvalBatches,
+    recalibration: EvalBatches | None,
+    on_progress: OnProgress | None,
+) -> Callable[[], None] | None:
+    """Return what to call after each batch of images, recalibration included."""
+    if on_progress is None:
+        return None
+    rank, world_size = _rank_and_world_size()
+    num_batches = len(range(rank, len(batches), world_size)) + len(recalibration or ())
+    return lambda: on_progress(num_policies / num_batches)
+
+
+def _rank_and_world_size() -> tuple[int, int]:
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def _images(batches: EvalBatches, device: torch.device) -> Iterator[Tensor]:
+    return (images.to(device) for images, _ in batches)
 
 
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _wrong_of_rank(model: nn.Module, batches: EvalBatches) -> Tensor:
-    rank, world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-    device = _device(model)
-    wrong = torch.zeros((), dtype=torch.int64, device=device)
-    for images, labels in batches.share(rank=rank, world_size=world):
-        wrong += (model(images.to(device)).argmax(dim=1) != labels.to(device)).sum()
-    return wrong
-
-
-def _sum_over_ranks(counts: Sequence[Tensor]) -> list[int]:
-    if not counts:
+def _sum_over_ranks(counts: Iterable[Tensor]) -> list[int]:
+    chunks = list(counts)
+    if not chunks:
         return []
-    total = torch.stack(list(counts))
+    total = torch.cat(chunks)
     if dist.is_initialized():
         dist.all_reduce(total)
     return [int(count) for count in total.tolist()]

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from harness.errors import CheckpointError, ModelError
 from harness.models import create_model
-from harness.quant.supernet import Supernet, convert
+from harness.quant.convert import convert
+from harness.quant.supernet import Supernet
 from harness.run.config import Config
 from harness.run.files import read_json, sync_folder, write_bytes, write_json
 from harness.run.folder import RunDir

@@ -104,7 +104,7 @@ def bitops(
     """Account the BitOPs and the model size of a network under a policy (4/4 by default)."""
     from harness.models import create_model, default_input_size
     from harness.problem.cost import same_bits_policy
-    from harness.quant.supernet import describe_network
+    from harness.quant.convert import describe_network
     from harness.run.config import ModelConfig, QuantConfig
     from harness.run.policy_file import load_policy
 

@@ -9,6 +9,9 @@ from harness.problem.candidates import Candidates, LayerCandidates
 PINNED_BITS = 8
 """Weight and activation bits of the first and the last layer (arXiv 2401.01543, section 4.1)."""
 
+FLOAT_BITS = 32
+"""Weight and activation bits that a layer which stays in float is accounted at."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSpec:
@@ -17,7 +20,7 @@ class LayerSpec:
     name: str
     """Module path in the network, `layer1.0.conv1`."""
     kind: str
-    """`conv` or `linear`."""
+    """`conv`, `linear`, or another operation that `quant/operations.py` lists."""
     macs: int
     """Multiply-accumulates for one input."""
     weight_count: int
@@ -25,11 +28,16 @@ class LayerSpec:
     is_depthwise: bool
     """Whether every group of a convolution reads one channel."""
     is_pinned: bool
-    """Whether both bit-widths are fixed at `PINNED_BITS`."""
+    """Whether both bit-widths are fixed: at `PINNED_BITS`, or at `FLOAT_BITS` in float."""
     weight_candidates: tuple[int, ...]
     """Weight bit-widths the layer may take, largest first."""
     act_candidates: tuple[int, ...]
     """Activation bit-widths the layer may take, largest first."""
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the layer has no quantized form and stays in float."""
+        return self.weight_candidates == (FLOAT_BITS,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,35 +1,49 @@
-"""Conv2d and Linear whose weight and input are fake-quantized at a bit-width chosen per pass.
+"""Layers whose weight and input are fake-quantized at bit-widths that arrive with the input.
 
 They subclass the float layers, so names in the state dict stay and float weights load by name.
+Which float layer has which quantized form stands in `operations.py`.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame, conv2d_same
+from timm.layers.padding import pad_same
+from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
-from harness.quant.lsq import LsqQuantizer, initial_act_step_size, initial_weight_step_size
+from harness.quant.lsq import (
+    Level,
+    LsqQuantizer,
+    initial_act_step_size,
+    initial_weight_step_size,
+)
+
+
+class LayerRow(NamedTuple):
+    """What a policy says of one layer: the row that the layer and the norm behind it are given."""
+
+    weight: Level | None
+    """Bit-width of the weight; None computes in float."""
+    act: Level | None
+    """Bit-width of the input; None takes it as it comes."""
+    norm: int | Tensor
+    """Which copy of the normalisation behind the layer is used."""
 
 
 class QuantizedLayer(nn.Module):
-    """What QuantConv2d and QuantLinear share: a weight and an activation quantizer.
+    """What all quantized layers share: a weight and an activation quantizer.
 
     Attributes:
-        weight_quantizer: LSQ steps of the weight, one per candidate.
-        act_quantizer: LSQ steps of the input; None where the input is not quantized (first layer).
-        weight_cache: Quantized weights by bit-width while weights stand still; None in training.
-        is_observing: Whether the layer runs in float and notes the magnitude of its input.
-        observed_magnitude: Mean |x| of the input last observed.
+        weight_quantizer: LSQ step sizes of the weight, one per candidate.
+        act_quantizer: LSQ step sizes of the input; None where the input is the image.
     """
 
     weight: Tensor
     bias: Tensor | None
     weight_quantizer: LsqQuantizer
     act_quantizer: LsqQuantizer | None
-    observed_magnitude: Tensor | None
-    is_observing: bool
-    weight_cache: dict[int, Tensor] | None
 
     def attach_quantizers(
         self,
@@ -38,102 +52,156 @@ class QuantizedLayer(nn.Module):
         act_candidates: Sequence[int] | None,
         act_signed: bool,
     ) -> None:
-        """Add the quantizers and set the weight steps from the weights."""
+        """Add the quantizers and set the step sizes of the weight from the weights."""
         self.weight_quantizer = LsqQuantizer(weight_candidates, signed=True)
         self.act_quantizer = (
             None if act_candidates is None else LsqQuantizer(act_candidates, signed=act_signed)
         )
-        self.is_observing = False
-        self.observed_magnitude = None
-        self.weight_cache = None
         self.reset_weight_step_sizes()
 
     def reset_weight_step_sizes(self) -> None:
-        """Set every weight step to its initial value for the present weights."""
+        """Set every step size of the weight to its initial value for the present weights."""
+        weight = self.effective_weight()
         for bits in self.weight_quantizer.candidates:
-            self.weight_quantizer.set_step_size(bits, initial_weight_step_size(self.weight, bits))
+            self.weight_quantizer.set_step_size(bits, initial_weight_step_size(weight, bits))
 
     def set_act_step_sizes(self, mean_magnitude: Tensor) -> None:
-        """Set every activation step to its initial value for inputs of this mean |x|."""
+        """Set every step size of the input to its initial value for inputs of this mean |x|."""
         if self.act_quantizer is not None:
             signed = self.act_quantizer.signed
             for bits in self.act_quantizer.candidates:
-                step = initial_act_step_size(mean_magnitude, bits, signed=signed)
-                self.act_quantizer.set_step_size(bits, step)
+                size = initial_act_step_size(mean_magnitude, bits, signed=signed)
+                self.act_quantizer.set_step_size(bits, size)
 
-    def select(self, weight_bits: int, act_bits: int) -> None:
-        """Choose the bit-widths of the next forward passes."""
-        self.weight_quantizer.select(weight_bits)
-        if self.act_quantizer is not None:
-            self.act_quantizer.select(act_bits)
+    def row(self, weight_bits: int, act_bits: int, *, norm: int) -> LayerRow:
+        """Return what a policy's pair of bits says of this layer.
 
-    def quantized_weight(self) -> Tensor:
-        """Return the weight at the selected bit-width, float while observing."""
-        if self.is_observing:
-            return self.weight
-        bits = self.weight_quantizer.bits
-        if self.weight_cache is not None and bits in self.weight_cache:
-            return self.weight_cache[bits]
-        weight: Tensor = self.weight_quantizer(self.weight, num_features=self.weight.numel())
-        if self.weight_cache is not None:
-            self.weight_cache[bits] = weight
-        return weight
+        Args:
+            weight_bits: A weight candidate.
+            act_bits: An activation candidate.
+            norm: Copy of the normalisation behind the layer that belongs to the pair.
+        """
+        act = None if self.act_quantizer is None else self.act_quantizer.level(act_bits)
+        return LayerRow(self.weight_quantizer.level(weight_bits), act, norm)
 
-    def quantized_input(self, x: Tensor) -> Tensor:
-        """Return the input at the selected bit-width; float while observing."""
-        if self.is_observing:
-            self.observed_magnitude = x.detach().abs().mean()
-            return x
-        if self.act_quantizer is None:
-            return x
-        quantized: Tensor = self.act_quantizer(x, num_features=x[0].numel())
+    def effective_weight(self) -> Tensor:
+        """Return the weight that is quantized; here the parameter itself."""
+        return self.weight
+
+    def quantized_weight(self, level: Level | None) -> Tensor:
+        """Return the weight at a bit-width, in float for None."""
+        weight = self.effective_weight()
+        if level is None:
+            return weight
+        quantized: Tensor = self.weight_quantizer(weight, level, num_features=weight.numel())
         return quantized
 
+    def quantized_input(self, x: Tensor, level: Level | None) -> Tensor:
+        """Return the input at a bit-width, as it comes for None."""
+        if level is None or self.act_quantizer is None:
+            return x
+        quantized: Tensor = self.act_quantizer(x, level, num_features=x[0].numel())
+        return quantized
 
-class QuantConv2d(QuantizedLayer, nn.Conv2d):
-    """A quantized convolution. Shapes as in nn.Conv2d."""
+    def forward(self, x: Tensor, row: LayerRow, weight: Tensor | None = None) -> Tensor:
+        """Compute the layer at the bit-widths of a row.
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Convolve the quantized input with the quantized weight."""
-        x, weight = self.quantized_input(input), self.quantized_weight()
-        output: Tensor = self._conv_forward(x, weight, self.bias)
-        return output
+        Args:
+            x: Input, shaped as the float layer takes it.
+            row: The bit-widths.
+            weight: The weight quantized before, while weights stand still; None quantizes it now.
+        """
+        if weight is None:
+            weight = self.quantized_weight(row.weight)
+        return self.apply_operation(self.quantized_input(x, row.act), weight)
+
+    def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Return what the float layer computes from x with another weight."""
+        raise NotImplementedError
 
 
-class QuantLinear(QuantizedLayer, nn.Linear):  # type: ignore[misc]  # torch types weight
-    """A quantized fully connected layer. Shapes as in nn.Linear."""
+class QuantConv2d(QuantizedLayer, nn.Conv2d):  # type: ignore[misc]  # another forward
+    """A quantized convolution, (N, C, H, W) to (N, C', H', W')."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """Multiply the quantized input with the quantized weight."""
-        return F.linear(self.quantized_input(input), self.quantized_weight(), self.bias)
+    def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve x with the weight."""
+        convolved: Tensor = self._conv_forward(x, weight, self.bias)
+        return convolved
 
 
-def quantize_layer(
-    layer: nn.Module,
-    *,
-    weight_candidates: Sequence[int],
-    act_candidates: Sequence[int] | None,
-    act_signed: bool,
-) -> QuantizedLayer:
-    """Return the quantized form of a Conv2d or Linear; it takes over the layer's parameters.
+class QuantLinear(QuantizedLayer, nn.Linear):  # type: ignore[misc]
+    """A quantized fully connected layer, (N, ..., C) to (N, ..., C')."""
 
-    Args:
-        layer: A plain nn.Conv2d or nn.Linear.
-        weight_candidates: Weight bit-widths, largest first.
-        act_candidates: Activation bit-widths, largest first; None leaves the input as it is.
-        act_signed: Whether the input can be negative.
+    def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Multiply x with the weight."""
+        return F.linear(x, weight, self.bias)
+
+
+class QuantConv2dSame(QuantizedLayer, Conv2dSame):  # type: ignore[misc]
+    """A convolution that pads its input as TensorFlow does, as timm's `tf_*` networks have it."""
+
+    def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Pad x and convolve it with the weight; zeros are on every grid."""
+        convolved: Tensor = conv2d_same(
+            x, weight, self.bias, self.stride, self.padding, self.dilation, self.groups
+        )
+        return convolved
+
+
+class QuantStdConv2d(QuantConv2d, StdConv2d):  # type: ignore[misc]
+    """A convolution that standardises its weight per output channel (arXiv 1903.10520).
+
+    The standardised weight is quantized: it is what a deployed network stores.
     """
-    kind = QuantConv2d if isinstance(layer, nn.Conv2d) else QuantLinear
-    with torch.no_grad():
-        quantized: QuantizedLayer = kind.__new__(kind)
-        nn.Module.__init__(quantized)
-        # Takes over hyper-parameters, parameters and buffers alike; the float layer is dropped.
-        quantized.__dict__.update(
-            {key: value for key, value in layer.__dict__.items() if key != "_modules"}
-        )
-        quantized.attach_quantizers(
-            weight_candidates=weight_candidates,
-            act_candidates=act_candidates,
-            act_signed=act_signed,
-        )
-    return quantized
+
+    eps: float
+
+    def effective_weight(self) -> Tensor:
+        """Return the standardised weight."""
+        return _standardised(self.weight, None, self.eps)
+
+
+class QuantScaledStdConv2d(QuantConv2d, ScaledStdConv2d):  # type: ignore[misc]
+    """A convolution that standardises and scales its weight (arXiv 2101.08692)."""
+
+    eps: float
+    gain: Tensor
+    scale: float
+
+    def effective_weight(self) -> Tensor:
+        """Return the standardised weight times gain and scale."""
+        return _standardised(self.weight, (self.gain * self.scale).view(-1), self.eps)
+
+
+class QuantStdConv2dSame(QuantStdConv2d, StdConv2dSame):  # type: ignore[misc]
+    """`QuantStdConv2d` with the padding of TensorFlow."""
+
+    same_pad: bool
+
+    def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Pad x and convolve it with the weight."""
+        return super().apply_operation(_padded(self, x), weight)
+
+
+class QuantScaledStdConv2dSame(QuantScaledStdConv2d, ScaledStdConv2dSame):  # type: ignore[misc]
+    """`QuantScaledStdConv2d` with the padding of TensorFlow."""
+
+    same_pad: bool
+
+    def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Pad x and convolve it with the weight."""
+        return super().apply_operation(_padded(self, x), weight)
+
+
+def _standardised(weight: Tensor, gain: Tensor | None, eps: float) -> Tensor:
+    """Return the weight with mean 0 and variance 1 per output channel, times the gain."""
+    flat = weight.reshape(1, len(weight), -1)
+    standard = F.batch_norm(flat, None, None, gain, training=True, momentum=0.0, eps=eps)
+    return standard.reshape_as(weight)
+
+
+def _padded(layer: "QuantStdConv2dSame | QuantScaledStdConv2dSame", x: Tensor) -> Tensor:
+    if not layer.same_pad:  # The padding does not depend on the input and is the convolution's own.
+        return x
+    padded: Tensor = pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
+    return padded

@@ -1,51 +1,52 @@
-"""Re-estimate batch normalisation statistics of one policy from training images, without gradients.
+"""Re-estimate batch normalisation statistics of policies from training images, without gradients.
 
-Statistics of a pair's copy were gathered under many policies of the layers before it; a reported
-policy gets its own (arXiv 2401.01543, section 4.1: ~7000 images). A cumulative average after a
-reset, weighted by batch size, so it does not depend on momentum.
+The statistics of a norm's copy were gathered in training, under many policies of the layers before
+it; a reported policy gets its own (arXiv 2401.01543, section 4.1: ~7000 images). They are the
+average over the batches, weighted by their sizes, and so do not depend on a momentum.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
+from harness.quant.execution import PolicyInputs
+from harness.quant.norms import Statistics
 from harness.quant.supernet import Supernet
-from harness.quant.switchable_bn import batch_norms, copy_statistics, restore_statistics
-
-
-@contextmanager
-def recalibrated(supernet: Supernet, images: Iterable[Tensor]) -> Iterator[None]:
-    """Run the block with statistics re-estimated for the present policy, then restore the old ones.
-
-    Args:
-        supernet: In evaluation mode.
-        images: Batches (N, C, H, W); none leaves the trained statistics in place.
-    """
-    saved = copy_statistics(supernet)
-    try:
-        reestimate_statistics(supernet, images)
-        yield
-    finally:
-        restore_statistics(supernet, saved)
 
 
 @torch.no_grad()
-def reestimate_statistics(supernet: Supernet, images: Iterable[Tensor]) -> None:
-    """Replace the statistics in use by the average over batches of images (N, C, H, W)."""
-    norms = [(bn, bn.momentum, bn.training) for bn in batch_norms(supernet)]
+def with_reestimated_statistics(
+    supernet: Supernet,
+    policies: Sequence[PolicyInputs],
+    images: Iterable[Tensor],
+    *,
+    on_batch: Callable[[], None] | None = None,
+) -> list[PolicyInputs]:
+    """Return policies with statistics of their own; the supernet stays as it is.
+
+    Args:
+        supernet: In evaluation mode.
+        policies: From its `encode`.
+        images: Batches (N, C, H, W), each read once for all policies; none of them leaves the
+            statistics that the policies came with.
+        on_batch: Called after each batch, to show progress.
+    """
+    own = [_copies(supernet.statistics(inputs)) for inputs in policies]
     num_seen = 0
-    try:
-        for bn, _, _ in norms:
-            bn.training = True  # Not bn.train(): its dropout and activation stay in evaluation.
-        for batch in images:
-            if len(batch) == 1:
-                continue  # A last batch of one image has no variance where features are 1 x 1.
+    for batch in images:
+        # A last batch of one image has no variance where features are 1 x 1: it is left out.
+        if len(batch) > 1:
             num_seen += len(batch)
-            for bn, _, _ in norms:
-                bn.momentum = len(batch) / num_seen  # The first batch replaces what was there.
-            supernet(batch)
-    finally:
-        for bn, momentum, was_training in norms:
-            bn.momentum, bn.training = momentum, was_training
+            share = len(batch) / num_seen  # The first batch replaces what was there.
+            for inputs, statistics in zip(policies, own, strict=True):
+                moving = [one._replace(momentum=share) for one in statistics]
+                supernet(batch, inputs._replace(statistics=moving))
+        if on_batch is not None:
+            on_batch()
+    pairs = zip(policies, own, strict=True)
+    return [inputs._replace(statistics=statistics) for inputs, statistics in pairs]
+
+
+def _copies(statistics: Sequence[Statistics]) -> list[Statistics]:
+    return [Statistics(one.mean.clone(), one.var.clone()) for one in statistics]

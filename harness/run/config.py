@@ -83,6 +83,11 @@ class QuantConfig(Section):
     depthwise_min_bits: int = Field(default=3, ge=MIN_CANDIDATE_BITS, le=MAX_CANDIDATE_BITS)
     """Smallest candidate of a depthwise convolution (paper: 3)."""
 
+    keep_float: tuple[str, ...] = ("Conv1d",)
+    """Modules without a quantized form that stay in float, by class name or by a pattern of the
+    module's path (`stages.*.eca.*`); they are accounted at 32 bits. Small ones: all that is counted
+    in BitOPs and does not shrink takes budget from the others."""
+
     @field_validator("weight_candidates", "act_candidates")
     @classmethod
     def _check_candidates(cls, candidates: tuple[int, ...]) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RunError
-from harness.problem.network import PINNED_BITS, LayerSpec, NetworkSpec
+from harness.problem.network import FLOAT_BITS, PINNED_BITS, LayerSpec, NetworkSpec
 from harness.run.files import read_json, write_json
 
 
@@ -42,8 +42,11 @@ def load_network(path: Path) -> NetworkSpec:
 def _load_layer(values: dict[str, Any]) -> LayerSpec:
     candidates = {key: tuple(values[key]) for key in ("weight_candidates", "act_candidates")}
     for key, bits in candidates.items():
-        is_usable = bits and list(bits) == sorted(set(bits), reverse=True)
-        is_usable = is_usable and all(type(b) is int and 1 < b <= PINNED_BITS for b in bits)
-        if not is_usable or (values["is_pinned"] and bits != (PINNED_BITS,)):
+        if values["is_pinned"]:
+            is_usable = bits in ((PINNED_BITS,), (FLOAT_BITS,))
+        else:
+            is_usable = bool(bits) and list(bits) == sorted(set(bits), reverse=True)
+            is_usable = is_usable and all(type(b) is int and 1 < b <= PINNED_BITS for b in bits)
+        if not is_usable:
             raise ValueError(f"{values['name']} has {key} {list(bits)}")
     return LayerSpec(**{**values, **candidates})

@@ -108,7 +108,7 @@ def _search_target(
     network = trained.supernet.network
     journal = _open_journal(trained, target, known)
     searching = bar.add_task(f"{target.text}: policies evaluated", total=None)
-    evaluator = ProposalEvaluator(trained, journal, on_policy=partial(bar.advance, searching))
+    evaluator = ProposalEvaluator(trained, journal, on_progress=partial(bar.advance, searching))
     found = greedy_search(
         network,
         target.bitops,

@@ -40,19 +40,23 @@ class TrainedRun:
         return self._batches(self.splits.search, self.config.search.images)
 
     def accuracy(
-        self, policies: list[Policy], *, split: str, on_policy: Callable[[], None] | None = None
+        self,
+        policies: list[Policy],
+        *,
+        split: str,
+        on_progress: Callable[[float], None] | None = None,
     ) -> list[float]:
         """Return each policy's accuracy (0..1) with its own BN statistics, as it is reported.
 
         Args:
             policies: Policies to report.
             split: `train`, `search` or `test`.
-            on_policy: Called after each policy.
+            on_progress: Called after each policy.
         """
         batches = self._batches(getattr(self.splits, split), None)
         recalibration = self.recalibration(self.config.eval.recalibrate_images)
         errors = count_wrong_by_policy(
-            self.supernet, policies, batches, recalibration=recalibration, on_policy=on_policy
+            self.supernet, policies, batches, recalibration=recalibration, on_progress=on_progress
         )
         return [1 - count / batches.num_images for count in errors]
 
@@ -92,13 +96,17 @@ class ProposalEvaluator:
     """The callable that the engine hands batches of policies to; it notes them in the journal."""
 
     def __init__(
-        self, trained: TrainedRun, journal: Journal, *, on_policy: Callable[[], None] | None = None
+        self,
+        trained: TrainedRun,
+        journal: Journal,
+        *,
+        on_progress: Callable[[float], None] | None = None,
     ) -> None:
         self._supernet = trained.supernet
         self._batches = trained.search_batches()
         self._recalibration = trained.recalibration(trained.config.search.recalibrate_images)
         self._journal = journal
-        self._on_policy = on_policy
+        self._on_progress = on_progress
         self.num_evaluated = 0
 
     def __call__(self, policies: PolicyArray) -> list[float]:
@@ -109,7 +117,7 @@ class ProposalEvaluator:
             batch,
             self._batches,
             recalibration=self._recalibration,
-            on_policy=self._on_policy,
+            on_progress=self._on_progress,
         )
         self._journal.add(batch, errors)
         self.num_evaluated += len(batch)

@@ -109,8 +109,8 @@ def _accuracies(
     trained: TrainedRun, policies: Sequence[Policy], split: str, *, bar: Progress, text: str
 ) -> dict[Policy, float]:
     task = bar.add_task(text, total=len(policies))
-    on_policy = partial(bar.advance, task)
-    accuracies = trained.accuracy(list(policies), split=split, on_policy=on_policy)
+    on_progress = partial(bar.advance, task)
+    accuracies = trained.accuracy(list(policies), split=split, on_progress=on_progress)
     return dict(zip(policies, accuracies, strict=True))
 
 

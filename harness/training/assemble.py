@@ -9,14 +9,9 @@ from torch import nn
 from harness.checkpoint import load_float_weights
 from harness.data import Splits, eval_batches
 from harness.models import create_model
-from harness.quant.supernet import (
-    Supernet,
-    convert,
-    describe_network,
-    fit_step_sizes,
-    observe_magnitudes,
-)
-from harness.quant.switchable_bn import copy_statistics, restore_statistics
+from harness.quant.calibrate import fit_step_sizes, observe_magnitudes
+from harness.quant.convert import convert, describe_network
+from harness.quant.supernet import Supernet
 from harness.run.config import Config
 from harness.runtime import seed_everything
 
@@ -65,10 +60,8 @@ def calibrate_step_sizes(
     )
     images, _ = batches[0]
     is_trained = config.model.pretrained or config.model.weights is not None
-    saved = copy_statistics(supernet)
     supernet.train(not is_trained)
     magnitudes = observe_magnitudes(supernet, images.to(accelerator.device))
-    restore_statistics(supernet, saved)
     magnitudes = accelerator.reduce(magnitudes, reduction="mean")
     with torch.no_grad():
         for layer, magnitude in zip(supernet.quantized_layers, magnitudes, strict=True):

@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import SGD, Adam, Optimizer
 
 from harness.quant.lsq import LsqQuantizer
+from harness.quant.operations import is_convolution
 from harness.run.config import TrainConfig
 
 
@@ -19,7 +20,7 @@ def create_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, Optimi
     Weight decay goes to convolution weights only, not to biases, batch normalisation or Linear.
     """
     steps = {id(m.step_size): m.step_size for m in model.modules() if isinstance(m, LsqQuantizer)}
-    convolutions = [m.weight for m in model.modules() if isinstance(m, nn.Conv2d)]
+    convolutions = [m.weight for m in model.modules() if is_convolution(m)]
     decayed = {id(weight) for weight in convolutions}
     others = [p for p in model.parameters() if id(p) not in decayed and id(p) not in steps]
     groups = [

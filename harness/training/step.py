@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.problem.candidates import Candidates
+from harness.problem.policy import Policy
 from harness.quant.supernet import Supernet
 from harness.training.losses import StepLosses, distillation_loss, zero_like_loss
 from harness.training.policy_sampler import sample_policy
@@ -66,39 +67,38 @@ class SupernetPasses:
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> StepLosses:
         """Run the passes and leave the sum of their gradients in the parameters."""
         last = self._num_random_passes - 1
-        self._supernet.set_policy(self._candidates.largest)
         max_ce, teacher = self._max_pass(images, labels, is_last=last < 0)
         random_ce, random_kl = zero_like_loss(max_ce), zero_like_loss(max_ce)
         for pass_index in range(self._num_random_passes):
             policy = sample_policy(
                 self._candidates, seed=self._seed, step=step, pass_index=pass_index
             )
-            self._supernet.set_policy(policy)
-            ce, kl = self._random_pass(images, labels, teacher, is_last=pass_index == last)
+            ce, kl = self._random_pass(images, labels, teacher, policy, is_last=pass_index == last)
             random_ce += ce / self._num_random_passes
             random_kl += kl / self._num_random_passes
         return StepLosses(max_pass_ce=max_ce, random_ce=random_ce, random_kl=random_kl)
 
     def _max_pass(self, images: Tensor, labels: Tensor, *, is_last: bool) -> tuple[Tensor, Tensor]:
-        logits = self._forward(images, is_last=is_last)
+        logits = self._forward(images, self._candidates.largest, is_last=is_last)
         loss = F.cross_entropy(logits, labels, label_smoothing=self._smoothing)
         self._backward(loss, is_last=is_last)
         return loss.detach(), logits.detach()
 
     def _random_pass(
-        self, images: Tensor, labels: Tensor, teacher: Tensor, *, is_last: bool
+        self, images: Tensor, labels: Tensor, teacher: Tensor, policy: Policy, *, is_last: bool
     ) -> tuple[Tensor, Tensor]:
-        logits = self._forward(images, is_last=is_last)
+        logits = self._forward(images, policy, is_last=is_last)
         ce = F.cross_entropy(logits, labels)
         kl = distillation_loss(logits, teacher)
         self._backward(0.5 * ce + 0.5 * kl, is_last=is_last)
         return ce.detach(), kl.detach()
 
-    def _forward(self, images: Tensor, *, is_last: bool) -> Tensor:
+    def _forward(self, images: Tensor, policy: Policy, *, is_last: bool) -> Tensor:
+        inputs = self._supernet.encode(policy)
         if is_last:
-            return self._model(images)  # type: ignore[no-any-return]
+            return self._model(images, inputs)  # type: ignore[no-any-return]
         with self._accelerator.no_sync(self._model):
-            return self._model(images)  # type: ignore[no-any-return]
+            return self._model(images, inputs)  # type: ignore[no-any-return]
 
     def _backward(self, loss: Tensor, *, is_last: bool) -> None:
         if is_last:

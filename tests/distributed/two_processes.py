@@ -31,13 +31,14 @@ def main() -> None:
     trainer = Trainer(load_config(None, overrides=OVERRIDES), run, accelerator)
     trainer.prepare(None)
     policies = []
-    select = trainer.model.set_policy
-    trainer.model.set_policy = lambda policy: (policies.append(policy.bits), select(policy))
+    encode = trainer.model.encode
+    trainer.model.encode = lambda policy: (policies.append(policy.bits), encode(policy))[1]
     trainer.fit()
-    trainer.model.set_policy = select
+    trainer.model.encode = encode
     weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
     batches = eval_batches(trainer.splits.search, batch_size=30)
-    chosen = [trainer.model.largest_policy, trainer.model.smallest_policy]
+    candidates = trainer.model.network.candidates
+    chosen = [candidates.largest, candidates.smallest]
     report = {
         "steps": trainer.step,
         "weights": hashlib.sha256(weights.numpy().tobytes()).hexdigest(),

@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 
 from harness.models import create_model
 from harness.problem.cost import largest_bitops
-from harness.quant.supernet import describe_network
+from harness.quant.convert import describe_network
 from harness.run.config import ModelConfig, QuantConfig, load_config
 from harness.run.folder import RunDir
 from harness.run.policy_file import load_policy

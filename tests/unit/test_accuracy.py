@@ -1,13 +1,16 @@
 """Error counts against a naive loop, whatever is asked beside them."""
 
+import pytest
 import torch
 
+from harness import accuracy
 from harness.accuracy import count_wrong, count_wrong_by_policy
-from harness.data import eval_batches
+from harness.data import Batch, eval_batches
 from harness.data.images import MemorySplit
 from harness.models import create_model
-from harness.quant.recalibrate import recalibrated
-from harness.quant.supernet import Supernet, convert, describe_network
+from harness.quant.convert import convert, describe_network
+from harness.quant.recalibrate import with_reestimated_statistics
+from harness.quant.supernet import Supernet
 from harness.run.config import ModelConfig, QuantConfig
 from harness.training.policy_sampler import sample_policy
 
@@ -40,31 +43,59 @@ def test_counts_equal_a_naive_loop_and_do_not_depend_on_the_company() -> None:
         ]
         naive = []
         for policy in policies:
-            supernet.set_policy(policy)
             images = [] if recalibration is None else [batch for batch, _ in recalibration]
-            with torch.no_grad(), recalibrated(supernet, images):
-                wrong = [(supernet(x).argmax(1) != y).sum() for x, y in batches]
+            (inputs,) = with_reestimated_statistics(supernet, [supernet.encode(policy)], images)
+            with torch.no_grad():
+                wrong = [(supernet(x, inputs).argmax(1) != y).sum() for x, y in batches]
             naive.append(int(sum(wrong)))
         assert together == alone[::-1] == naive
-        assert all(layer.weight_cache is None for layer in supernet.quantized_layers)
     assert count_wrong_by_policy(supernet, [], batches) == []
 
 
-def test_count_errors_of_a_plain_model() -> None:
+def test_more_policies_than_take_turns_at_once_are_counted_alike(monkeypatch) -> None:
     supernet, split = supernet_and_split()
+    candidates = supernet.network.candidates
+    policies = [sample_policy(candidates, seed=0, step=0, pass_index=k) for k in range(5)]
     batches = eval_batches(split, batch_size=20)
-    expected = count_wrong_by_policy(supernet, [supernet.policy], batches)[0]
-    assert count_wrong(supernet, batches) == expected
+    expected = count_wrong_by_policy(supernet, policies, batches, recalibration=batches)
+    monkeypatch.setattr(accuracy, "MAX_POLICIES", 2)
+    assert count_wrong_by_policy(supernet, policies, batches, recalibration=batches) == expected
 
 
-def test_a_callback_follows_each_policy_before_the_next_one() -> None:
+def test_count_wrong_of_a_plain_model() -> None:
+    torch.manual_seed(0)
+    model = create_model(ModelConfig(), num_classes=10, in_channels=1).eval()
+    _, split = supernet_and_split()
+    batches = eval_batches(split, batch_size=20)
+    with torch.no_grad():
+        expected = sum(int((model(x).argmax(1) != y).sum()) for x, y in batches)
+    assert count_wrong(model, batches) == expected
+
+
+def test_progress_follows_each_batch_and_adds_up_to_the_policies() -> None:
     supernet, split = supernet_and_split()
     candidates = supernet.network.candidates
     policies = [sample_policy(candidates, seed=0, step=0, pass_index=k) for k in range(3)]
-    batches = eval_batches(split, batch_size=20)
-    seen = []
-    counts = count_wrong_by_policy(
-        supernet, policies, batches, on_policy=lambda: seen.append(supernet.policy)
+    batches, calibration = eval_batches(split, batch_size=20), eval_batches(split, batch_size=30)
+    amounts: list[float] = []
+    count_wrong_by_policy(
+        supernet, policies, batches, recalibration=calibration, on_progress=amounts.append
     )
-    assert seen == policies
-    assert counts == count_wrong_by_policy(supernet, policies, batches)
+    assert len(amounts) == len(batches) + len(calibration)
+    assert sum(amounts) == pytest.approx(3)
+
+
+def test_every_batch_is_read_once_for_all_policies(monkeypatch) -> None:
+    supernet, split = supernet_and_split()
+    candidates = supernet.network.candidates
+    policies = [sample_policy(candidates, seed=0, step=0, pass_index=k) for k in range(7)]
+    reads: list[int] = []
+    read = MemorySplit.read
+
+    def noted(self: MemorySplit, rows: range) -> Batch:
+        reads.extend(rows)
+        return read(self, rows)
+
+    monkeypatch.setattr(MemorySplit, "read", noted)
+    count_wrong_by_policy(supernet, policies, eval_batches(split, batch_size=20))
+    assert sorted(reads) == list(range(50))

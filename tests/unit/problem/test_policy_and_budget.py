@@ -20,7 +20,7 @@ from harness.problem.cost import (
     weight_bytes,
 )
 from harness.problem.policy import Policy
-from harness.quant.supernet import describe_network
+from harness.quant.convert import describe_network
 from harness.run.config import QuantConfig
 
 PAIRS = st.lists(st.tuples(st.integers(1, 32), st.integers(1, 32)), min_size=4, max_size=4)

@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from skimage import io
 from torch import Tensor, nn
 
-from harness.quant.supernet import Supernet, convert, describe_network, fit_step_sizes
-from harness.quant.supernet import observe_magnitudes as observe
+from harness.quant.calibrate import fit_step_sizes
+from harness.quant.calibrate import observe_magnitudes as observe
+from harness.quant.convert import convert, describe_network
+from harness.quant.supernet import Supernet
 from harness.run.config import QuantConfig
 
 ESPRESSO, TIGER_CAT, MISSILE, MOPED, TRIPOD = 967, 282, 657, 665, 872
@@ -76,7 +78,8 @@ def calibrated(pretrained: nn.Module, images: Tensor) -> Supernet:
 
 @torch.no_grad()
 def similarity(supernet: Supernet, images: Tensor, logits: Tensor) -> Tensor:
-    return F.cosine_similarity(supernet(images), logits, dim=1)
+    eight = supernet.network.candidates.largest
+    return F.cosine_similarity(supernet(images, eight), logits, dim=1)
 
 
 def test_the_float_network_knows_the_photographs(logits: Tensor) -> None:
@@ -90,7 +93,7 @@ def test_eight_bits_agree_with_float_after_fitting(
     supernet = calibrated(pretrained, images)
     fit_step_sizes(supernet, images)
     with torch.no_grad():
-        quantized = supernet(images)
+        quantized = supernet(images, supernet.network.candidates.largest)
     best = logits.softmax(dim=1).topk(2).values
     is_clear = best[:, 0] - best[:, 1] > 0.1
     assert is_clear.sum() == 5

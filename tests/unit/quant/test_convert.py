@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from harness.errors import ConversionError, PolicyError
 from harness.models import create_model
 from harness.problem.policy import Policy
+from harness.quant.convert import convert, describe_network
 from harness.quant.layers import QuantizedLayer
-from harness.quant.supernet import Supernet, convert, describe_network
-from harness.quant.switchable_bn import SwitchableBatchNorm2d
+from harness.quant.lsq import quantization_range
+from harness.quant.norms import SwitchableBatchNorm2d
+from harness.quant.supernet import Supernet
 from harness.run.config import ModelConfig, QuantConfig
 from harness.training.policy_sampler import sample_policy
 
@@ -21,7 +23,8 @@ CONFIG = QuantConfig(weight_candidates=(4, 3, 2), act_candidates=(4, 3, 2))
 MODELS = [
     "resnet18", "mobilenetv2_100", "efficientnet_lite0", "resnet50", "regnetx_002",
     "mobilenetv3_large_100", "efficientnet_b0", "convnext_tiny", "densenet121",
-    "mobilenetv4_conv_small",
+    "mobilenetv4_conv_small", "tf_efficientnet_b0", "tf_mobilenetv3_large_100", "vgg11_bn",
+    "ecaresnet26t", "repvgg_a0", "nf_regnet_b0", "resnetv2_50", "nf_resnet26",
 ]  # fmt: skip
 
 
@@ -50,8 +53,7 @@ def test_a_random_policy_trains_every_parameter(name: str) -> None:
     float_state = {key: value.clone() for key, value in model.state_dict().items()}
     supernet = converted(model).train()
     _check_names_and_weights_kept(supernet, float_state)
-    supernet.set_policy(random_policy(supernet))
-    logits = supernet(torch.randn(2, 3, 32, 32))
+    logits = supernet(torch.randn(2, 3, 32, 32), random_policy(supernet))
     assert logits.shape == (2, 10)
     F.cross_entropy(logits, torch.tensor([1, 2])).backward()
     without = [
@@ -170,7 +172,7 @@ def test_signs_hold_on_a_real_forward_pass() -> None:
     for layer in unsigned:
         layer.register_forward_pre_hook(lambda _, inputs: lowest.append(inputs[0].min().item()))
     with torch.no_grad():
-        supernet(torch.randn(2, 3, 32, 32))
+        supernet(torch.randn(2, 3, 32, 32), supernet.network.candidates.largest)
     assert len(lowest) == len(unsigned) > 0
     assert min(lowest) >= 0
 
@@ -190,51 +192,50 @@ def test_a_converted_network_in_float_equals_the_float_network() -> None:
     with torch.no_grad():
         expected = model(images)
         supernet = converted(copy.deepcopy(model)).eval()
-        for layer in supernet.quantized_layers:
-            layer.is_observing = True  # Runs in float.
-        torch.testing.assert_close(supernet(images), expected)
+        torch.testing.assert_close(supernet(images, supernet.encode_float()), expected)
 
 
-def test_set_policy_reaches_layers_and_norms() -> None:
+def test_a_policy_reaches_layers_and_norms() -> None:
     supernet = small_supernet()
     policy = random_policy(supernet, seed=3)
-    supernet.set_policy(policy)
-    norms = {m.layer_name: m for m in supernet.modules() if isinstance(m, SwitchableBatchNorm2d)}
+    inputs = supernet.encode(policy)
+    norms = [norm for norm in supernet.norms if isinstance(norm, SwitchableBatchNorm2d)]
     assert len(norms) == len(policy) - 1  # Every convolution; the Linear has none.
-    for spec, layer, pair in zip(
-        supernet.network.layers, supernet.quantized_layers, policy, strict=True
-    ):
-        assert layer.weight_quantizer.bits == pair[0]
-        assert layer.act_quantizer is None or layer.act_quantizer.bits == pair[1]
-        if spec.name in norms:
-            norm = norms[spec.name]
-            assert norm.selected_statistics[0].data_ptr() == (
-                norm.running_mean[norm.pairs.index(pair)].data_ptr()
-            )
+    layers = zip(supernet.quantized_layers, inputs.rows, policy, strict=True)
+    for layer, row, (weight_bits, act_bits) in layers:
+        assert layer.weight_quantizer.candidates[row.weight.position] == weight_bits
+        assert (row.weight.low, row.weight.high) == quantization_range(weight_bits, signed=True)
+        if layer.act_quantizer is not None:
+            assert layer.act_quantizer.candidates[row.act.position] == act_bits
+    stem, other = supernet.model.bn1, supernet.model.stages[0][0].bn2
+    seen = supernet.statistics(inputs)
+    assert seen[0].mean.data_ptr() == stem.running_mean.data_ptr()  # Pinned: one copy.
+    conv2 = [spec.name for spec in supernet.network.layers].index("stages.0.0.conv2")
+    copy_index = other.pairs.index(policy.bits[conv2])
+    rows = {inputs.rows[conv2].norm, copy_index}
+    assert len(rows) == 1
 
 
-def test_set_policy_refuses_bits_that_are_no_candidates() -> None:
+def test_a_policy_with_bits_that_are_no_candidates_is_refused() -> None:
     supernet = small_supernet()
     pairs = list(supernet.network.candidates.largest)
     pairs[1] = (7, 4)
     with pytest.raises(PolicyError, match=r"has 7 weight bits in the policy, its candidates are 4"):
-        supernet.set_policy(Policy(pairs))
+        supernet(torch.randn(2, 3, 16, 16), Policy(pairs))
 
 
-def test_a_deepcopy_is_independent_in_policy_and_weights() -> None:
+def test_a_deepcopy_is_independent_in_its_weights() -> None:
     supernet = small_supernet().eval()
+    largest = supernet.network.candidates.largest
     images = torch.randn(2, 3, 16, 16)
     twin = copy.deepcopy(supernet)
-    before = supernet(images).detach()
-    torch.testing.assert_close(twin(images).detach(), before, rtol=0, atol=0)
-    twin.set_policy(twin.network.candidates.smallest)
-    assert supernet.policy == supernet.network.candidates.largest
-    assert torch.equal(supernet(images).detach(), before)
-    assert not torch.equal(twin(images).detach(), before)  # The twin's policy reaches the twin.
+    before = supernet(images, largest).detach()
+    assert torch.equal(twin(images, largest).detach(), before)
     with torch.no_grad():
         for parameter in twin.parameters():
             parameter.zero_()
-    assert torch.equal(supernet(images).detach(), before)
+    assert torch.equal(supernet(images, largest).detach(), before)
+    assert not torch.equal(twin(images, largest).detach(), before)
     assert all(isinstance(layer, QuantizedLayer) for layer in twin.quantized_layers)
     assert not {id(la) for la in twin.quantized_layers} & {
         id(la) for la in supernet.quantized_layers
@@ -277,7 +278,7 @@ class Conv2d(nn.Conv2d):
 REFUSED = [
     (
         lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Conv2d(3, 3, 1)),
-        r"^1 is a Conv2d, which computes otherwise than Conv2d and has no quantized form; choose",
+        r"^1 is a Conv2d, which computes otherwise than Conv2d and has no quantized form; name",
     ),
     (Branching, r"^forward of Branching cannot be followed by torch.fx: .*control flow; replace"),
     (
@@ -287,7 +288,7 @@ REFUSED = [
     (Shared, r"^twice runs 2 times in one pass, a quantized layer has one set .*shared layers$"),
     (
         lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 2)),
-        r"^1 is a ConvTranspose2d, only Conv2d and Linear have a quantized form; choose",
+        r"^1 is a ConvTranspose2d, which has no quantized form; name it in quant.keep_float, or",
     ),
     (
         Functional,
@@ -298,12 +299,8 @@ REFUSED = [
         r"^conv2d in 1 \(Functional\) multiplies tensors outside a Conv2d or Linear module",
     ),
     (
-        lambda: timm.create_model("tf_efficientnet_b0", num_classes=10),
-        r"^conv_stem is a Conv2dSame, which computes otherwise than Conv2d and has no quantized",
-    ),
-    (
-        lambda: timm.create_model("nf_resnet50", num_classes=10),
-        r"^stem.conv is a ScaledStdConv2d, which computes otherwise than Conv2d",
+        lambda: nn.Sequential(nn.Conv2d(3, 3, 1), nn.Flatten(2), nn.LSTM(1024, 3)),
+        r"^2 is a LSTM, which has no quantized form; choose a network without it$",
     ),
 ]
 

@@ -11,7 +11,7 @@ from torch import nn
 from harness.errors import ConversionError
 from harness.problem.cost import MB, G, bitops, same_bits_policy, weight_bytes
 from harness.problem.network import NetworkSpec
-from harness.quant.supernet import describe_network
+from harness.quant.convert import describe_network
 from harness.run.config import QuantConfig
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "bitops.json").read_text())["models"]

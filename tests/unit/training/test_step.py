@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from accelerate import Accelerator
 
 from harness.models import create_model
-from harness.quant.supernet import convert, describe_network
+from harness.quant.convert import convert, describe_network
 from harness.run.config import ModelConfig, QuantConfig
 from harness.training.losses import distillation_loss
 from harness.training.policy_sampler import sample_policy
@@ -50,14 +50,13 @@ def test_gradients_are_the_sum_of_the_max_pass_and_k_random_passes(supernet, bat
     losses = passes_of(supernet, 2)(images, labels, 5)
     together = gradients(supernet)
     supernet.zero_grad()
-    supernet.set_policy(supernet.network.candidates.largest)
-    teacher = supernet(images)
+    teacher = supernet(images, supernet.network.candidates.largest)
     loss = F.cross_entropy(teacher, labels, label_smoothing=0.1)
     torch.testing.assert_close(losses.max_pass_ce, loss.detach())
     for k in range(2):
         candidates = supernet.network.candidates
-        supernet.set_policy(sample_policy(candidates, seed=3, step=5, pass_index=k))
-        logits = supernet(images)
+        policy = sample_policy(candidates, seed=3, step=5, pass_index=k)
+        logits = supernet(images, policy)
         ce = F.cross_entropy(logits, labels)
         loss = loss + 0.5 * ce + 0.5 * distillation_loss(logits, teacher.detach())
     loss.backward()

@@ -8,8 +8,8 @@ from torch import nn
 
 from harness.models import create_model
 from harness.problem.candidates import Candidates, LayerCandidates
+from harness.quant.convert import convert, describe_network
 from harness.quant.lsq import LsqQuantizer
-from harness.quant.supernet import convert, describe_network
 from harness.run.config import ModelConfig, QuantConfig, TrainConfig
 from harness.training.losses import distillation_loss
 from harness.training.optim import (
