@@ -12,11 +12,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from harness.data import draws
-from harness.data.images import Batch, Draw, ImageSplit, MemorySplit
+from harness.data.images import Batch, Draw, ImageSplit
 from harness.errors import DataError
-
-MAX_CACHED_BYTES = 256 * 2**20
-"""Normalised evaluation batches of a split in memory are kept up to this size."""
 
 
 class TrainingOrder(Sampler[int]):
@@ -103,10 +100,6 @@ class EvalBatches(Dataset[Batch]):
         self.num_images = len(split) if limit is None else min(limit, len(split))
         self._split = split
         self._batch_size = batch_size
-        self._cache: dict[int, Batch] | None = None
-        if isinstance(split, MemorySplit):
-            num_bytes = 4 * self.num_images * split.pixels[0].numel()
-            self._cache = {} if num_bytes <= MAX_CACHED_BYTES else None
 
     def __len__(self) -> int:
         """Return the number of batches."""
@@ -116,13 +109,8 @@ class EvalBatches(Dataset[Batch]):
         """Return one batch; treat it as read-only."""
         if not 0 <= batch_index < len(self):
             raise IndexError(batch_index)
-        if self._cache is not None and batch_index in self._cache:
-            return self._cache[batch_index]
         start = batch_index * self._batch_size
-        batch = self._split.read(range(start, min(start + self._batch_size, self.num_images)))
-        if self._cache is not None:
-            self._cache[batch_index] = batch
-        return batch
+        return self._split.read(range(start, min(start + self._batch_size, self.num_images)))
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield every batch."""

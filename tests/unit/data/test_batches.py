@@ -172,9 +172,11 @@ def test_eval_batches_are_shared_whole(digits, world_size):
     assert all(torch.equal(found[n], batches[n][1]) for n in found)
 
 
-def test_eval_batches_in_memory_are_made_once(digits):
+def test_eval_batches_are_found_by_number(digits):
     batches = eval_batches(digits.test, batch_size=100)
-    assert batches[0][0] is batches[0][0]
+    for number, (images, labels) in enumerate(batches):
+        assert torch.equal(batches[number][0], images)
+        assert torch.equal(batches[number][1], labels)
     with pytest.raises(IndexError):
         batches[4]
 
