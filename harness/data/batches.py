@@ -4,7 +4,6 @@ The training order hands out keys, epoch * N + index, not bare indices: the data
 has no state, so any worker process of any rank makes the same image from the same key.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,11 +11,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from harness.data import draws
-from harness.data.images import Batch, Draw, ImageSplit, MemorySplit
+from harness.data.images import Batch, Draw, ImageSplit
 from harness.errors import DataError
-
-MAX_CACHED_BYTES = 256 * 2**20
-"""Normalised evaluation batches of a split in memory are kept up to this size."""
 
 
 class TrainingOrder(Sampler[int]):
@@ -92,7 +88,7 @@ def train_batches(split: ImageSplit, *, batch_size: int, seed: int) -> DataLoade
     )
 
 
-class EvalBatches(Dataset[Batch]):
+class EvalBatches:
     """The batches of a split in order, not augmented, the last short one kept.
 
     Which images a batch holds depends on the data, `batch_size` and `limit` alone, never on how
@@ -102,45 +98,26 @@ class EvalBatches(Dataset[Batch]):
     def __init__(self, split: ImageSplit, *, batch_size: int, limit: int | None = None) -> None:
         self.num_images = len(split) if limit is None else min(limit, len(split))
         self._split = split
-        self._batch_size = batch_size
-        self._cache: dict[int, Batch] | None = None
-        if isinstance(split, MemorySplit):
-            num_bytes = 4 * self.num_images * split.pixels[0].numel()
-            self._cache = {} if num_bytes <= MAX_CACHED_BYTES else None
+        starts = range(0, self.num_images, batch_size)
+        self._batches = [range(x, min(x + batch_size, self.num_images)) for x in starts]
 
     def __len__(self) -> int:
         """Return the number of batches."""
-        return math.ceil(self.num_images / self._batch_size)
+        return len(self._batches)
 
     def __getitem__(self, batch_index: int) -> Batch:
         """Return one batch; treat it as read-only."""
         if not 0 <= batch_index < len(self):
             raise IndexError(batch_index)
-        if self._cache is not None and batch_index in self._cache:
-            return self._cache[batch_index]
-        start = batch_index * self._batch_size
-        batch = self._split.read(range(start, min(start + self._batch_size, self.num_images)))
-        if self._cache is not None:
-            self._cache[batch_index] = batch
-        return batch
+        return next(self._split.read_pass([self._batches[batch_index]]))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield every batch."""
+        """Yield every batch; treat it as read-only."""
         return self.share(rank=0, world_size=1)
 
     def share(self, *, rank: int, world_size: int) -> Iterator[Batch]:
         """Yield batches `rank`, `rank + world_size`, ..."""
-        mine = range(rank, len(self), world_size)
-        if self._split.num_workers == 0:
-            return (self[batch_index] for batch_index in mine)
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=mine,
-            num_workers=self._split.num_workers,
-            generator=torch.Generator(),
-        )
-        return iter(loader)
+        return self._split.read_pass(self._batches[rank::world_size])
 
 
 def eval_batches(split: ImageSplit, *, batch_size: int, limit: int | None = None) -> EvalBatches:

@@ -6,27 +6,24 @@
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
 from harness.data import draws
-from harness.data.columns import Selection, decode_image, without_decoding
+from harness.data.encoded import Transform
+from harness.data.reading import EvalReader
 
 Batch = tuple[Tensor, Tensor]
 """Images, float32 (N, C, H, W), normalised; labels, int64 (N,)."""
-
-Transform = Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +52,10 @@ class ImageSplit(Dataset[Batch], ABC):
     @abstractmethod
     def read(self, indices: Sequence[int], *, draw: Draw | None = None) -> Batch:
         """Return the images at `indices`, augmented if a draw is given."""
+
+    def read_pass(self, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Yield the images of each batch of indices, not augmented."""
+        return map(self.read, batches)
 
     def __getitem__(self, index: int) -> Batch:
         """Return one image (C, H, W) and its label (), not augmented."""
@@ -120,21 +121,22 @@ class DecodedSplit(ImageSplit):
 
     def __init__(
         self,
-        selection: Selection,
+        split: str,
         *,
-        column: str,
         labels: Tensor,
-        name: str,
-        transforms: tuple[Transform, Transform],  # training, evaluation
-        num_workers: int,
+        reader: EvalReader,
+        train_transform: Transform,
+        mean: Sequence[float],
+        std: Sequence[float],
     ) -> None:
         self.labels = labels
-        self.num_workers = num_workers
-        self._rows = without_decoding(selection, column=column)
-        self._indices = selection.indices
-        self._column = column
-        self._name = name
-        self._train_transform, self._eval_transform = transforms
+        self.num_workers = reader.num_workers
+        self._split = split
+        self._reader = reader
+        self._images = reader.images[split]
+        self._train_transform = train_transform
+        self._mean = torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1)
+        self._std = torch.tensor(std, dtype=torch.float32).view(-1, 1, 1)
 
     def read(self, indices: Sequence[int], *, draw: Draw | None = None) -> Batch:
         """Return the images at `indices`, augmented if a draw is given.
@@ -143,19 +145,28 @@ class DecodedSplit(ImageSplit):
             DataError: An image cannot be decoded.
         """
         numbers = [int(index) for index in indices]
-        entries = self._rows[numbers][self._column]
-        images = [self._transformed(*pair, draw) for pair in zip(numbers, entries, strict=True)]
-        return torch.stack(images), self.labels[torch.tensor(numbers, dtype=torch.int64)]
-
-    def _transformed(self, number: int, entry: Any, draw: Draw | None) -> Tensor:
-        image = decode_image(entry, place=f"row {self._indices[number]} of {self._name}").convert(
-            "RGB"
-        )
         if draw is None:
-            return self._eval_transform(image)
-        seed = int(_cached_draws(len(self), draws.TRANSFORM, draw)[number] >> np.uint64(1))
-        with _seeded(seed):
-            return self._train_transform(image)
+            return self._finished(self._images.pixels(numbers), numbers)
+        seeds = _cached_draws(len(self), draws.TRANSFORM, draw)[numbers] >> np.uint64(1)
+        images = []
+        for image, seed in zip(self._images.decode(numbers), seeds, strict=True):
+            with _seeded(int(seed)):
+                images.append(self._train_transform(image))
+        return torch.stack(images), self.labels[numbers]
+
+    def read_pass(self, batches: Sequence[Sequence[int]]) -> Iterator[Batch]:
+        """Yield each batch, not augmented; images that an earlier pass decoded are kept.
+
+        Raises:
+            DataError: An image cannot be decoded.
+        """
+        decoded = self._reader.read(self._split, batches)
+        return map(self._finished, decoded, batches)
+
+    def _finished(self, pixels: Tensor, numbers: Sequence[int]) -> Batch:
+        # In these steps, as timm takes them for one image: another order rounds differently.
+        images = pixels.to(torch.float32).div_(255).sub_(self._mean).div_(self._std)
+        return images, self.labels[torch.as_tensor(numbers, dtype=torch.int64)]
 
 
 @lru_cache(maxsize=4)

@@ -172,9 +172,11 @@ def test_eval_batches_are_shared_whole(digits, world_size):
     assert all(torch.equal(found[n], batches[n][1]) for n in found)
 
 
-def test_eval_batches_in_memory_are_made_once(digits):
+def test_eval_batches_are_found_by_number(digits):
     batches = eval_batches(digits.test, batch_size=100)
-    assert batches[0][0] is batches[0][0]
+    for number, (images, labels) in enumerate(batches):
+        assert torch.equal(batches[number][0], images)
+        assert torch.equal(batches[number][1], labels)
     with pytest.raises(IndexError):
         batches[4]
 
@@ -182,8 +184,8 @@ def test_eval_batches_in_memory_are_made_once(digits):
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_decoded_images_repeat_with_any_number_of_workers(varied_folder, num_workers):
     settings = {"name": "imagefolder", "path": varied_folder, "image_size": 24, "search_images": 5}
-    train = load_splits(DataConfig(**settings, horizontal_flip=True), seed=0).train
-    train.num_workers = num_workers
+    config = DataConfig(**settings, horizontal_flip=True, num_workers=num_workers)
+    train = load_splits(config, seed=0).train
     torch.manual_seed(num_workers)
     loader = train_batches(train, batch_size=4, seed=0)
     loader.batch_sampler.sampler.set_epoch(3)

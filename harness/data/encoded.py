@@ -1,0 +1,43 @@
+"""The images of one split, left encoded until they are asked for."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from harness.data.columns import Selection, decode_image, without_decoding
+
+Transform = Callable[[Image.Image], Tensor]
+
+
+class EncodedImages:
+    """Rows of a set whose images are decoded at each request, upright and as RGB."""
+
+    def __init__(
+        self, selection: Selection, *, column: str, name: str, eval_transform: Transform
+    ) -> None:
+        self._rows = without_decoding(selection, column=column)
+        self._indices = selection.indices
+        self._column = column
+        self._name = name
+        self._eval_transform = eval_transform
+
+    def decode(self, numbers: Sequence[int]) -> Iterator[Image.Image]:
+        """Yield the images at `numbers` in their own sizes, one in memory at a time.
+
+        Raises:
+            DataError: An image cannot be decoded.
+        """
+        entries = self._rows[list(numbers)][self._column]
+        for number, entry in zip(numbers, entries, strict=True):
+            place = f"row {self._indices[number]} of {self._name}"
+            yield decode_image(entry, place=place).convert("RGB")
+
+    def pixels(self, numbers: Sequence[int]) -> Tensor:
+        """Return the images at `numbers` as evaluation takes them, uint8 (N, 3, H, W).
+
+        Raises:
+            DataError: An image cannot be decoded.
+        """
+        return torch.stack([self._eval_transform(image) for image in self.decode(numbers)])
