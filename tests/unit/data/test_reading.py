@@ -14,7 +14,7 @@ from unit_data_files import opened_files, write_varied_jpegs
 from harness.data import Draw, eval_batches, load_splits, reading
 from harness.data.encoded import EncodedImages
 from harness.errors import DataError
-from harness.spec.config import DataConfig
+from harness.run.config import DataConfig
 
 IMAGE_BYTES = 3 * 24 * 24
 
