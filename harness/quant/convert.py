@@ -181,15 +181,15 @@ def _check_convertible(network_graph: NetworkGraph, network: NetworkSpec) -> Non
                 f"{name} is a {type(module).__name__}, which has no quantized form; "
                 "choose a network without it"
             )
-    for node, layer in zip(network_graph.layers, network.layers, strict=True):
-        if not layer.is_float:
-            _check_layer(node, modules[node.name])
     products = products_outside_modules(network_graph.graph)
     if products:
         raise ConversionError(
             f"{products[0]} multiplies tensors outside a Conv2d or Linear module and has no "
             "quantized form; choose a convolutional network"
         )
+    for node, layer in zip(network_graph.layers, network.layers, strict=True):
+        if not layer.is_float:
+            _check_layer(node, modules[node.name])
 
 
 def _check_layer(node: LayerNode, module: nn.Module) -> None:
