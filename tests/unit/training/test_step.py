@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
+from harness.training.step import SupernetPasses, float_passes
 
 from harness.models import create_model
 from harness.quant.supernet import convert, describe_network
 from harness.run.config import ModelConfig, QuantConfig
 from harness.training.losses import distillation_loss
 from harness.training.policy_sampler import sample_policy
-from harness.training.step import SupernetPasses, float_passes
 
 
 @pytest.fixture
