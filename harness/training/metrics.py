@@ -71,7 +71,7 @@ class MetricsLog:
         return first["format"] if first.keys() == {"format"} else 1
 
     def _rows(self) -> list[dict[str, Any]]:
-        return [line for line in self._lines() if "step" in line]
+        return [line for line in self._lines() if type(line.get("step")) is int]
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines that are whole: a kill can tear the last one."""
@@ -100,7 +100,7 @@ def _row_to_format_2(row: dict[str, Any], *, mode: str) -> dict[str, Any]:
 
     A float run called its cross entropy that of the max pass.
     """
-    if _is_validation(row) or "epoch" not in row:
+    if _is_validation(row) or type(row.get("epoch")) is not int:
         return row
     random = {"random_ce", "random_kl"}
     if all(row.get(name) == 0 for name in random):
