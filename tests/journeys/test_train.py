@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,12 @@ from journey_runs import QUICK, files_under, quick_config, signal_in_step
 
 from harness.checkpoint import newest_checkpoint
 from harness.errors import Stopped
+from harness.problem.candidates import Candidates
 from harness.quant.supernet import Supernet
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
 from harness.training import loop
+from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,6 +64,29 @@ def test_metrics_of_a_float_run_have_no_terms_of_a_supernet(tmp_path):
 def test_metrics_count_epochs_from_one(trained_run):
     epochs = [(row["step"], row["epoch"], "max_pass_ce" in row) for row in rows_of(trained_run)]
     assert epochs == [(10, 2, True), (16, 2, True), (16, 2, False)]  # 8 steps in an epoch.
+
+
+def test_what_a_task_changes_after_an_epoch_is_logged_saved_and_resumed(tmp_path, monkeypatch):
+    def take_the_smallest_away(self, epoch):
+        layers = [
+            layer if layer.is_pinned else replace(layer, weight=layer.weight[:-1])
+            for layer in self.candidates.layers
+        ]
+        self.candidates = Candidates(tuple(layers))
+        return {"candidates/smallest_weight_bits": min(self.candidates.free_bits("weight"))}
+
+    monkeypatch.setattr(SupernetTask, "end_epoch", take_the_smallest_away)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run = train(quick_config(), out=whole)
+    changes = [row for row in rows_of(run) if "candidates/smallest_weight_bits" in row]
+    assert [list(row.values()) for row in changes] == [[8, 1, 3], [16, 2, 4]]
+    with signal_in_step(signal.SIGUSR1, 12), pytest.raises(Stopped):
+        train(quick_config(), out=stopped)
+    candidates = load_state(newest_checkpoint(RunDir(stopped)))["task"]["candidates"]
+    assert candidates[1]["weight"] == [6, 5, 4, 3]
+    again = train(quick_config(), out=stopped)
+    assert _weights(again) == _weights(run)
+    assert again.metrics_path.read_bytes() == run.metrics_path.read_bytes()
 
 
 def test_settings_that_decide_no_weights_do_not(trained_run, tmp_path):
