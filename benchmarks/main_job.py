@@ -25,7 +25,7 @@ from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.run.config import Config, load_config
-from harness.run.files import write_json, write_text
+from harness.run.files import FileFormat, write_json, write_text
 from harness.run.folder import RunDir
 from harness.runtime import setup_logging
 from harness.search.driver import SearchOutcome
@@ -36,6 +36,7 @@ CONFIGS = Path("configs/train")
 RESULTS = Path("docs/results")
 NUM_RANDOM_POLICIES = 20
 FULL_SEEDS = (0, 1, 2)
+RESULTS_FORMAT = FileFormat(name="results of the main job")
 BUDGETS = ("45 % of 6/6", "halfway between 2/2 and 3/3")
 
 
@@ -53,7 +54,8 @@ def main(
     Console(soft_wrap=True).print(table, markup=False, highlight=False)
     if full:
         write_text(RESULTS / "main_job.md", table)
-        write_json(RESULTS / "main_job.json", {"data": name, "seeds": results})
+        values = {"data": name, "seeds": results}
+        write_json(RESULTS / "main_job.json", values, file_format=RESULTS_FORMAT)
     if as_json:
         typer.echo(json.dumps({"data": name, "seeds": results}))
 

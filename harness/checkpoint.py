@@ -1,15 +1,13 @@
-"""Save and load training state; loading executes nothing (safetensors, JSON, weights_only).
+"""Save and load a run's state; loading executes nothing (safetensors, JSON, weights_only).
 
 A checkpoint is a folder `step_00000123/` written under a temporary name, fsynced and renamed, with
 sizes and SHA-256 of its files in `manifest.json`. A checkpoint that is there is whole; one that was
 damaged later is recognised.
 """
 
-import hashlib
 import io
 import re
 import shutil
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +21,20 @@ from harness.errors import CheckpointError, ModelError
 from harness.models import create_model
 from harness.quant.convert import convert
 from harness.quant.supernet import Supernet
-from harness.run.config import Config
-from harness.run.files import read_json, sync_folder, write_bytes, write_json
+from harness.run.files import sync_folder, write_bytes
 from harness.run.folder import RunDir
+from harness.run.manifest import older_one, read_checked, write_manifest
+from harness.run.state_file import (
+    STATE_FILE,
+    check_configuration,
+    load_state,
+    save_state,
+    written_format,
+)
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"
 OPTIMIZERS_FILE = "optimizers.pt"
-STATE_FILE = "state.json"
-MANIFEST_FILE = "manifest.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingProgress:
-    """Where a run stands."""
-
-    step: int
-    """Optimizer steps taken."""
-    steps_per_epoch: int
-    config_fingerprint: str
 
 
 def checkpoint_path(run: RunDir, step: int) -> Path:
@@ -54,48 +47,32 @@ def newest_checkpoint(run: RunDir) -> Path | None:
     return max(run.checkpoints.glob("step_" + "[0-9]" * 8), default=None)
 
 
-def save_checkpoint(
-    run: RunDir,
-    progress: TrainingProgress,
-    *,
-    model: nn.Module,
-    ema: nn.Module,
-    optimizers: dict[str, Any],
-    keep: int,
-) -> Path:
+def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
     """Write a checkpoint and remove the oldest beyond `keep`; return its folder.
 
     Args:
         run: The run.
-        progress: Where it stands.
-        model: Weights in training.
-        ema: Averaged weights.
-        optimizers: State dicts by name.
+        state: Tensors by name under `model` (weights in training) and `ema` (averaged weights),
+            state dicts by name under `optimizers`, and what `save_state` takes.
         keep: Newest checkpoints left in place.
     """
-    final = checkpoint_path(run, progress.step)
+    final = checkpoint_path(run, state["step"])
     for torn in run.checkpoints.glob(".step_*.partial"):
         shutil.rmtree(torn)
     if final.is_dir():
         return final  # The run stopped where it had gone on from: it is whole, and the same.
     partial = final.with_name(f".{final.name}.partial")
     partial.mkdir(parents=True)
-    buffer = io.BytesIO()
-    torch.save(optimizers, buffer)
+    standing = dict(state)
     contents = {
-        MODEL_FILE: save_safetensors(_tensors(model)),
-        EMA_FILE: save_safetensors(_tensors(ema)),
-        OPTIMIZERS_FILE: buffer.getvalue(),
+        MODEL_FILE: _to_safetensors(standing.pop("model")),
+        EMA_FILE: _to_safetensors(standing.pop("ema")),
+        OPTIMIZERS_FILE: _to_stream(standing.pop("optimizers")),
     }
     for name, content in contents.items():
         write_bytes(partial / name, content)
-    write_json(partial / STATE_FILE, asdict(progress))
-    contents[STATE_FILE] = (partial / STATE_FILE).read_bytes()
-    files = {
-        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in contents.items()
-    }
-    write_json(partial / MANIFEST_FILE, {"files": files})
+    contents[STATE_FILE] = save_state(partial, standing)
+    write_manifest(partial, contents)
     partial.replace(final)
     sync_folder(final.parent)
     for old in sorted(run.checkpoints.glob("step_*"))[:-keep]:
@@ -103,54 +80,50 @@ def save_checkpoint(
     return final
 
 
-def load_progress(checkpoint: Path) -> TrainingProgress:
-    """Return where the run stood.
+def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """Return the state that `save_checkpoint` was given, tensors on the CPU.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete, damaged, or of a newer version.
+    """
+    return {
+        **load_state(checkpoint),
+        "model": load_tensors(checkpoint, MODEL_FILE),
+        "ema": load_tensors(checkpoint, EMA_FILE),
+        "optimizers": _load_optimizers(checkpoint),
+    }
+
+
+def load_tensors(checkpoint: Path, name: str) -> dict[str, Tensor]:
+    """Return the tensors of one file of a checkpoint, under today's names.
 
     Raises:
         CheckpointError: The checkpoint is incomplete or damaged.
     """
-    _read_checked(checkpoint, STATE_FILE)
-    values = read_json(checkpoint / STATE_FILE, what="checkpoint state", error=CheckpointError)
+    content = read_checked(checkpoint, name)
     try:
-        return TrainingProgress(**{key: values[key] for key in TrainingProgress.__slots__})
-    except KeyError as problem:
+        tensors: dict[str, Tensor] = load_safetensors(content)
+    except SafetensorError as error:
         raise CheckpointError(
-            f"checkpoint file {checkpoint / STATE_FILE} lacks {problem}; "
-            f"remove {checkpoint} to go on from an older one"
+            f"checkpoint file {checkpoint / name} holds no tensors ({_first_line(error)}); "
+            f"{older_one(checkpoint)}"
         ) from None
+    return _with_names_of_format_2(tensors) if written_format(checkpoint) == 1 else tensors
 
 
-def check_configuration(checkpoint: Path, config: Config) -> None:
-    """Check that the checkpoint was made with the configuration, as far as it decides weights.
+def fill(module: nn.Module, tensors: dict[str, Tensor], *, checkpoint: Path) -> None:
+    """Load tensors of a checkpoint into a module.
 
     Raises:
-        CheckpointError: It was not, or the checkpoint is incomplete or damaged.
+        CheckpointError: They belong to another network.
     """
-    if load_progress(checkpoint).config_fingerprint != config.training_fingerprint():
-        raise CheckpointError(
-            f"checkpoint {checkpoint} was made with another configuration; use or restore that one"
-        )
-
-
-def load_training_state(checkpoint: Path, *, model: nn.Module, ema: nn.Module) -> dict[str, Any]:
-    """Load weights and averaged weights; return the optimizers' state dicts by name.
-
-    Raises:
-        CheckpointError: The checkpoint is incomplete, damaged, or of another network.
-    """
-    _load_weights(checkpoint, MODEL_FILE, model)
-    _load_weights(checkpoint, EMA_FILE, ema)
-    content = _read_checked(checkpoint, OPTIMIZERS_FILE)
     try:
-        optimizers: dict[str, Any] = torch.load(
-            io.BytesIO(content), map_location="cpu", weights_only=True
-        )
-    except Exception as error:  # A malformed stream leads the unpickler to any class.
+        module.load_state_dict(tensors)
+    except RuntimeError as error:
         raise CheckpointError(
-            f"checkpoint file {checkpoint / OPTIMIZERS_FILE} holds no optimizer state "
-            f"({type(error).__name__}); remove {checkpoint} to go on from an older one"
+            f"checkpoint {checkpoint} does not fit the network: {_first_line(error)}; "
+            "train again or use the configuration it was made with"
         ) from None
-    return optimizers
 
 
 def load_supernet(run: RunDir) -> Supernet:
@@ -170,7 +143,7 @@ def load_supernet(run: RunDir) -> Supernet:
         in_channels=network.input_size[0],
     )
     supernet = convert(model, network)
-    _load_weights(checkpoint, EMA_FILE, supernet)
+    fill(supernet, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
     return supernet.eval()
 
 
@@ -182,7 +155,8 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         CheckpointError: The run has no whole checkpoint.
     """
     if path.is_dir():
-        _load_weights(_existing_checkpoint(RunDir(path)), EMA_FILE, model)
+        checkpoint = _existing_checkpoint(RunDir(path))
+        fill(model, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
         return
     try:
         weights = load_safetensors(path.read_bytes())
@@ -203,57 +177,35 @@ def _existing_checkpoint(run: RunDir) -> Path:
     return checkpoint
 
 
-def _tensors(module: nn.Module) -> dict[str, Tensor]:
-    return {name: value.contiguous() for name, value in module.state_dict().items()}
+def _to_safetensors(tensors: dict[str, Tensor]) -> bytes:
+    return save_safetensors({name: tensor.contiguous() for name, tensor in tensors.items()})
 
 
-def _load_weights(checkpoint: Path, name: str, module: nn.Module) -> None:
-    content = _read_checked(checkpoint, name)
+def _to_stream(states: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(states, buffer)
+    return buffer.getvalue()
+
+
+def _load_optimizers(checkpoint: Path) -> dict[str, Any]:
+    content = read_checked(checkpoint, OPTIMIZERS_FILE)
     try:
-        module.load_state_dict(_with_present_names(load_safetensors(content)))
-    except (SafetensorError, RuntimeError) as error:
+        states: dict[str, Any] = torch.load(
+            io.BytesIO(content), map_location="cpu", weights_only=True
+        )
+    except Exception as error:  # A malformed stream leads the unpickler to any class.
         raise CheckpointError(
-            f"checkpoint {checkpoint} does not fit the network: {_first_line(error)}; "
-            "train again or use the configuration it was made with"
+            f"checkpoint file {checkpoint / OPTIMIZERS_FILE} holds no optimizer state "
+            f"({type(error).__name__}); {older_one(checkpoint)}"
         ) from None
+    if written_format(checkpoint) == 1 and "steps" in states:
+        states["step_sizes"] = states.pop("steps")
+    return states
 
 
-def _with_present_names(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors of an old checkpoint under today's names: `step_size` was `step`."""
+def _with_names_of_format_2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors of format 1 under the names they have since: `step_size` was `step`."""
     return {re.sub(r"(_quantizer)\.step$", r"\1.step_size", name): t for name, t in tensors.items()}
-
-
-def _read_checked(checkpoint: Path, name: str) -> bytes:
-    """Return a file of the checkpoint after comparing it with the manifest."""
-    manifest = read_json(
-        checkpoint / MANIFEST_FILE,
-        what="checkpoint",
-        error=CheckpointError,
-        remedy=f"remove {checkpoint} to go on from an older one",
-    )
-    files = manifest.get("files")
-    expected = files.get(name) if isinstance(files, dict) else None
-    if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():
-        raise CheckpointError(
-            f"checkpoint file {checkpoint / MANIFEST_FILE} does not list {name}; "
-            f"remove {checkpoint} to go on from an older one"
-        )
-    path = checkpoint / name
-    try:
-        content = path.read_bytes()
-    except OSError:
-        content = b""
-    if len(content) != expected["bytes"]:
-        raise CheckpointError(
-            f"checkpoint file {path} has {len(content)} bytes, its manifest says "
-            f"{expected['bytes']}; remove {checkpoint} to go on from an older one"
-        )
-    if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-        raise CheckpointError(
-            f"checkpoint file {path} was altered, its SHA-256 is not the manifest's; "
-            f"remove {checkpoint} to go on from an older one"
-        )
-    return content
 
 
 def _first_line(error: Exception) -> str:

@@ -2,12 +2,12 @@
 
 A value that the paper gives (arXiv 2401.01543) is named in the field's docstring; defaults here are
 those of the small embedded job, and `configs/train/imagenet_resnet18.yaml` holds the paper's own.
+A setting that is marked with DECIDES_NO_WEIGHTS may change while a run goes on, all others may not.
+A new setting also needs a format in `config_format.py`, which says how runs went without it.
 """
 
-import hashlib
 import json
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from harness.errors import ConfigError
+from harness.run.config_format import BEFORE, CONFIG_FORMAT
+from harness.run.settings import DECIDES_NO_WEIGHTS, flat, nested, setting_names
+from harness.run.yaml_values import parse_yaml, read_mapping
 
 MAX_CANDIDATE_BITS = 8
 """Largest bit-width a free layer may be given; pinned layers take 8 as well."""
@@ -51,7 +54,7 @@ class DataConfig(Section):
     name: str = "digits"
     """`digits` (ships in scikit-learn), `fashion_mnist`, `imagefolder`, `parquet`, or the name of
     any image classification set on the Hugging Face hub."""
-    path: Path | None = None
+    path: Annotated[Path | None, DECIDES_NO_WEIGHTS] = None
     """Folder of the idx files, of the image folder, or of the parquet files."""
     image_size: int | None = Field(default=None, ge=4)
     """Height and width in pixels that images are brought to; null keeps their own size."""
@@ -60,7 +63,8 @@ class DataConfig(Section):
     train_images: int | None = Field(default=None, ge=1)
     """Use only this many of the remaining training images; null uses all."""
     test_images: int | None = Field(default=None, ge=1)
-    """Use only this many test images; null uses all."""
+    """Use only this many test images; null uses all. Decides weights all the same: whether images
+    are held in memory, and so how they are augmented, depends on the size of all splits."""
     crop_padding: int = Field(default=1, ge=0)
     """Small images: pixels of zero padding before a random crop back to size; 0 turns it off."""
     horizontal_flip: bool = False
@@ -69,7 +73,7 @@ class DataConfig(Section):
     """Name of the hub set's or folder's training split."""
     test_split: str = "test"
     """Name of the hub set's or folder's test split."""
-    num_workers: int = Field(default=0, ge=0)
+    num_workers: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=0, ge=0)
     """Processes that decode images; sets small enough to be held in memory need none."""
 
 
@@ -82,7 +86,6 @@ class QuantConfig(Section):
     """Activation bit-widths a free layer may take (paper: 6 to 2)."""
     depthwise_min_bits: int = Field(default=3, ge=MIN_CANDIDATE_BITS, le=MAX_CANDIDATE_BITS)
     """Smallest candidate of a depthwise convolution (paper: 3)."""
-
     keep_float: tuple[str, ...] = ("Conv1d",)
     """Modules without a quantized form that stay in float, by class name or by a pattern of the
     module's path (`stages.*.eca.*`); they are accounted at 32 bits. Small ones: all that is counted
@@ -140,11 +143,11 @@ class TrainConfig(Section):
     """Decay per step of the averaged weights that are evaluated (paper: 0.9997)."""
     calibration_images: int = Field(default=512, ge=1)
     """Training images whose activations set the first step sizes."""
-    validate_every_epochs: int = Field(default=5, ge=1)
+    validate_every_epochs: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=5, ge=1)
     """Epochs between validations of the uniform policies on the search split."""
-    checkpoint_every_epochs: int = Field(default=5, ge=1)
+    checkpoint_every_epochs: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=5, ge=1)
     """Epochs between checkpoints; the last epoch always saves one."""
-    keep_checkpoints: int = Field(default=2, ge=1)
+    keep_checkpoints: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=2, ge=1)
     """Newest checkpoints kept; older ones are removed."""
 
 
@@ -181,8 +184,8 @@ class Config(Section):
     data: DataConfig = DataConfig()
     quant: QuantConfig = QuantConfig()
     train: TrainConfig = TrainConfig()
-    eval: EvalConfig = EvalConfig()
-    search: SearchConfig = SearchConfig()
+    eval: Annotated[EvalConfig, DECIDES_NO_WEIGHTS] = EvalConfig()
+    search: Annotated[SearchConfig, DECIDES_NO_WEIGHTS] = SearchConfig()
 
     @model_validator(mode="after")
     def _check_recalibration(self) -> Self:
@@ -198,62 +201,73 @@ class Config(Section):
                 )
         return self
 
-    def training_fingerprint(self) -> str:
-        """Return 16 hex digits of all that decides the weights: not of `eval` and `search`."""
-        values = self.model_dump(mode="json", exclude={"eval", "search"})
-        text = json.dumps(values, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+    def deciding_settings(self) -> dict[str, Any]:
+        """Return the settings that decide the weights, by `key` and `section.key`, as JSON."""
+        return flat(self.model_dump(mode="json"), setting_names(Config, deciding_only=True))
 
     def unset_keys(self) -> list[str]:
         """Return the `key` and `section.key` names that were left to their defaults."""
-        sections = {name: part for name, part in self if isinstance(part, Section)}
-        lone = [name for name, _ in self if name not in self.model_fields_set | sections.keys()]
-        inside = [
-            f"{name}.{key}"
-            for name, section in sections.items()
-            for key, _ in section
-            if key not in section.model_fields_set
-        ]
-        return lone + inside
+        given = flat(self.model_dump(exclude_unset=True), setting_names(Config))
+        return [name for name in setting_names(Config) if name not in given]
+
+    def with_old_behaviour(self, there: Mapping[str, Any]) -> "Config":
+        """Return this configuration as it is for a run that may be older than some of its keys.
+
+        A key that came after the run was begun stands in the run with what the program did then.
+        Where this configuration leaves that key to its default, the run's own value is taken: the
+        command that began the run also goes on with it.
+
+        Args:
+            there: The run's settings by name.
+        """
+        unset = self.unset_keys()
+        old = {
+            name: value
+            for name, value in BEFORE.items()
+            if name in unset and name in there and there[name] == value
+        }
+        if not old:
+            return self
+        values = self.model_dump(mode="json", exclude_unset=True)
+        for section, settings in nested(old).items():
+            values[section] = {**values.get(section, {}), **settings}
+        return _validated(values, source="the configuration")
 
     def to_yaml(self) -> str:
-        """Return the resolved configuration as YAML that `load_config` reads back."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads 1e-5 as a number, as YAML 1.2 does, and takes no key twice and no key but text."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's.
-        """Return a mapping after checking its keys."""
-        merge = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
-        for key in keys:
-            if not isinstance(key, str) or keys.count(key) > 1:
-                why = "stands there twice" if keys.count(key) > 1 else "is no name"
-                raise yaml.constructor.ConstructorError(
-                    problem=f"key {key} {why}", problem_mark=node.start_mark
-                )
-        return super().construct_mapping(node, deep=deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+        """Return the resolved configuration as YAML that `load_run_config` reads back."""
+        values = {"format": CONFIG_FORMAT.version, **self.model_dump(mode="json")}
+        return yaml.safe_dump(values, sort_keys=False)
 
 
 def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
     """Read a YAML configuration and apply `a.b=c` overrides; no path means the defaults.
 
+    A file that does not say its format is written for this version.
+
     Raises:
         ConfigError: The file is missing or not YAML, or a key or value is not usable.
     """
-    values = {} if path is None else _read_mapping(path)
+    values = {} if path is None else _read(path, format_if_absent=CONFIG_FORMAT.version)
     for override in overrides:
         _apply_override(values, override)
-    source = "the configuration" if path is None else str(path)
+    return _validated(values, source="the configuration" if path is None else str(path))
+
+
+def load_run_config(path: Path) -> Config:
+    """Read the configuration of a run, by whichever version it was written.
+
+    Raises:
+        ConfigError: The file is missing, not YAML, of a newer version, or not usable.
+    """
+    return _validated(_read(path, format_if_absent=1), source=str(path))
+
+
+def _read(path: Path, *, format_if_absent: int) -> dict[str, Any]:
+    values = CONFIG_FORMAT.upgraded({"format": format_if_absent, **read_mapping(path)}, path)
+    return {key: value for key, value in values.items() if key != "format"}
+
+
+def _validated(values: dict[str, Any], *, source: str) -> Config:
     try:
         text = json.dumps(values, default=str)
     except ValueError:
@@ -263,25 +277,6 @@ def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise ConfigError(_first_problem(source, error)) from None
-
-
-def _read_mapping(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except OSError as error:
-        why = (error.strerror or "unreadable").lower()
-        raise ConfigError(f"configuration {path} cannot be read: {why}; check --config") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
-        raise ConfigError(f"configuration {path} is not YAML ({problem}); mend the file") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"configuration {path} holds a {type(values).__name__}, not sections; "
-            "write `section:` and indented `key: value` lines"
-        )
-    return values
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -295,7 +290,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {override}: {section} is a value, not a section")
     try:
-        target[key] = yaml.load(text, Loader=_Loader)
+        target[key] = parse_yaml(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: {text!r} is not a YAML value; quote it") from None
 

@@ -6,12 +6,16 @@ from pathlib import Path
 
 from harness.errors import RunError
 from harness.problem.network import NetworkSpec
-from harness.run.config import Config, load_config
-from harness.run.files import write_text
+from harness.run.config import Config, load_run_config
+from harness.run.files import FileFormat, write_bytes, write_text
 from harness.run.network_file import load_network
+from harness.run.yaml_values import read_mapping
 
 RUNS = Path("runs")
 """Where runs lie, below the working directory."""
+
+SUMMARY_FORMAT = FileFormat(name="summary")
+ENVIRONMENT_FORMAT = FileFormat(name="environment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,14 @@ class RunDir:
     def config_path(self) -> Path:
         """The resolved configuration."""
         return self.path / "config.yaml"
+
+    @property
+    def first_config_path(self) -> Path:
+        """The configuration as a run of format 1 began; absent in later runs.
+
+        Kept when config.yaml is rewritten: checkpoints of that time hold a digest of it alone.
+        """
+        return self.path / "config.format1.yaml"
 
     @property
     def network_path(self) -> Path:
@@ -59,14 +71,14 @@ class RunDir:
         """Return the run's resolved configuration.
 
         Raises:
-            RunError: The folder is no run.
+            RunError: The folder is no run, or its configuration is not whole.
         """
         if not self.config_path.is_file():
             raise RunError(
                 f"{self.path} is not a run, it has no {self.config_path.name}; "
                 "give --run the folder that harness train printed"
             )
-        config = load_config(self.config_path)
+        config = load_run_config(self.config_path)
         unset = config.unset_keys()
         if unset:
             # A default in its place would be another run's value.
@@ -80,11 +92,12 @@ class RunDir:
         """Return the network the run trains.
 
         Raises:
-            RunError: The folder is no run, or the run is a float one.
+            RunError: The folder is no run, or the run is no supernet one.
         """
-        if self.load_config().train.mode == "float":
+        mode = self.load_config().train.mode
+        if mode != "supernet":
             raise RunError(
-                f"{self.path} is a float run without bit-widths; give --run a supernet run"
+                f"{self.path} is a {mode} run without bit-widths; give --run a supernet run"
             )
         return load_network(self.network_path)
 
@@ -103,7 +116,9 @@ class RunDir:
             raise RunError(f"{self.path} cannot be written, {standing} is read-only; give --out")
 
     def save_config(self, config: Config) -> None:
-        """Write the resolved configuration."""
+        """Write the resolved configuration in the present format."""
+        if self.config_path.is_file() and "format" not in read_mapping(self.config_path):
+            write_bytes(self.first_config_path, self.config_path.read_bytes())
         write_text(self.config_path, config.to_yaml())
 
 

@@ -6,14 +6,16 @@ from typing import Any
 
 from harness.errors import RunError
 from harness.problem.network import FLOAT_BITS, PINNED_BITS, LayerSpec, NetworkSpec
-from harness.run.files import read_json, write_json
+from harness.run.files import FileFormat, read_json, write_json
+
+NETWORK_FORMAT = FileFormat(name="network")
 
 
 def save_network(path: Path, network: NetworkSpec) -> None:
     """Write `network.json`."""
     values = asdict(network)
     head = {"fingerprint": network.fingerprint, "model": values.pop("model_name")}
-    write_json(path, {**head, **values})
+    write_json(path, {**head, **values}, file_format=NETWORK_FORMAT)
 
 
 def load_network(path: Path) -> NetworkSpec:
@@ -22,7 +24,7 @@ def load_network(path: Path) -> NetworkSpec:
     Raises:
         RunError: The file is missing, damaged, or its fingerprint does not fit its layers.
     """
-    values = read_json(path, what="network")
+    values = read_json(path, file_format=NETWORK_FORMAT)
     try:
         network = NetworkSpec(
             model_name=values["model"],

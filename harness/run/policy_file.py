@@ -6,7 +6,9 @@ from typing import Any
 from harness.errors import PolicyError
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import MAX_BITS, Policy, parse_bits
-from harness.run.files import read_json, write_json
+from harness.run.files import FileFormat, read_json, write_json
+
+POLICY_FORMAT = FileFormat(name="policy", error=PolicyError)
 
 
 def resolve_policy(text: str, network: NetworkSpec) -> Policy:
@@ -49,7 +51,7 @@ def save_policy(path: Path, policy: Policy, network: NetworkSpec, *, facts: dict
         for layer, (weight, act) in zip(network.layers, policy, strict=True)
     ]
     head = {"network": network.fingerprint, "model": network.model_name, "layers": layers}
-    write_json(path, {**head, **facts})
+    write_json(path, {**head, **facts}, file_format=POLICY_FORMAT)
 
 
 def load_policy(path: Path, network: NetworkSpec) -> Policy:
@@ -58,7 +60,7 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
     Raises:
         PolicyError: The file is missing or malformed, or belongs to another network.
     """
-    values = read_json(path, what="policy", error=PolicyError)
+    values = read_json(path, file_format=POLICY_FORMAT)
     if values.get("network") != network.fingerprint:
         raise PolicyError(
             f"policy {path} belongs to {values.get('model')} with fingerprint "

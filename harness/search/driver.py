@@ -16,7 +16,7 @@ from harness.problem.budget import parse_target
 from harness.problem.cost import bitops, weight_bytes
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
-from harness.run.files import write_json
+from harness.run.files import FileFormat, write_json
 from harness.run.folder import RunDir
 from harness.run.policy_file import save_policy
 from harness.runtime import progress
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 RESULTS = ("journal.jsonl", "policy.json", "frontier.json")
 """Files of one target's folder."""
+
+FRONTIER_FORMAT = FileFormat(name="frontier")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +188,7 @@ def _write(
         "provenance": provenance,
     }
     frontier = {"network": network.fingerprint, "policies": _frontier(network, known)}
-    write_json(outcome.folder / "frontier.json", frontier)
+    write_json(outcome.folder / "frontier.json", frontier, file_format=FRONTIER_FORMAT)
     save_policy(outcome.folder / "policy.json", reported.policy, network, facts=facts)
 
 

@@ -14,7 +14,9 @@ from typing import Any
 from harness.errors import PolicyError, RunError
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
-from harness.run.files import FORMAT_VERSION, write_text
+from harness.run.files import FileFormat, write_text
+
+JOURNAL_FORMAT = FileFormat(name="journal")
 
 
 class Journal:
@@ -50,7 +52,7 @@ class Journal:
         self._num_images: int = header["images"]
         if path is None:
             return
-        head = {"format": FORMAT_VERSION, **header}
+        head = {"format": JOURNAL_FORMAT.version, **header}
         if path.exists():
             self._load(path, head)
         for policy, count in (known or {}).items():

@@ -1,73 +1,96 @@
-"""Build what a configuration asks for: the float network, or the calibrated supernet."""
+"""Put a run together: task, network, optimizers and batches, in the order they depend on."""
 
 import logging
+from pathlib import Path
+from typing import Any
 
-import torch
 from accelerate import Accelerator
-from torch import nn
+from timm.utils import ModelEmaV3
 
-from harness.checkpoint import load_float_weights
-from harness.data import Splits, eval_batches
-from harness.models import create_model
-from harness.quant.calibrate import fit_step_sizes, observe_magnitudes
-from harness.quant.convert import convert, describe_network
-from harness.quant.supernet import Supernet
+from harness.data import Splits, load_splits, train_batches
+from harness.errors import CheckpointError, DataError
 from harness.run.config import Config
-from harness.runtime import seed_everything
+from harness.run.files import write_json
+from harness.run.folder import ENVIRONMENT_FORMAT, RunDir
+from harness.runtime import environment, lay_channels_last
+from harness.training.float_task import FloatTask
+from harness.training.loop import Loop
+from harness.training.optim import create_optimizers
+from harness.training.state import TrainingState
+from harness.training.supernet_task import SupernetTask
+from harness.training.task import Task
 
 logger = logging.getLogger(__name__)
 
 
-def build_model(config: Config, splits: Splits) -> nn.Module:
-    """Return a float network or a supernet with its initial weights, alike on every rank.
+def create_task(config: Config, splits: Splits, accelerator: Accelerator) -> Task:
+    """Return the task that `train.mode` names, with its network on the CPU.
 
     Raises:
         ModelError: The model or its weights are not to be had.
         ConversionError: It has a module without a quantized form.
     """
-    seed_everything(config.seed)
-    model = create_model(
-        config.model, num_classes=splits.num_classes, in_channels=splits.in_channels
-    )
-    if config.model.weights is not None:
-        load_float_weights(model, config.model.weights)
-    if config.train.mode == "float":
-        return model
-    network = describe_network(
-        model,
-        name=config.model.name,
-        input_size=(splits.in_channels, *splits.image_size),
-        num_classes=splits.num_classes,
-        config=config.quant,
-    )
-    return convert(model, network)
+    tasks: dict[str, type[FloatTask | SupernetTask]] = {
+        "float": FloatTask,
+        "supernet": SupernetTask,
+    }
+    return tasks[config.train.mode](config, splits, accelerator)
 
 
-def calibrate_step_sizes(
-    supernet: Supernet, splits: Splits, config: Config, accelerator: Accelerator
-) -> None:
-    """Set every activation step from training images, before the first optimizer step.
+def assemble(
+    config: Config, run: RunDir, accelerator: Accelerator, *, checkpoint: Path | None
+) -> Loop:
+    """Build a run or restore it, and write the files that describe it.
 
-    Mean |x| is taken in the float network, over ranks alike. A network that starts from trained
-    weights runs on its own BN statistics, a fresh one on those of the batch, as in its first step.
-    Where no training follows, or weights come from outside, steps are then fitted: LSQ's start
-    clips rare large weights, which only training can make up for.
+    Raises:
+        HarnessError: Something that the configuration names cannot be used; nothing was written.
     """
-    batches = eval_batches(
-        splits.train,
-        batch_size=config.train.calibration_images,
-        limit=config.train.calibration_images,
+    splits = load_splits(config.data, seed=config.seed)
+    task = create_task(config, splits, accelerator)
+    task.model.to(accelerator.device)
+    # Before all that looks at the parameters' memory: gradients and moments are laid out like it.
+    lay_channels_last(task.model)
+    loader: Any = train_batches(splits.train, batch_size=config.train.batch_size, seed=config.seed)
+    if checkpoint is None:
+        # Before the averaged weights, which begin as a copy of the network.
+        task.calibrate()
+    # Before Accelerate wraps the network: the copy is the bare one, which is saved and searched.
+    state = TrainingState(
+        task=task,
+        ema=ModelEmaV3(task.model, decay=config.train.ema_decay, use_warmup=True),
+        optimizers=create_optimizers(task.model, config.train),
+        configuration=config.deciding_settings(),
     )
-    images, _ = batches[0]
-    is_trained = config.model.pretrained or config.model.weights is not None
-    supernet.train(not is_trained)
-    magnitudes = observe_magnitudes(supernet, images.to(accelerator.device))
-    magnitudes = accelerator.reduce(magnitudes, reduction="mean")
-    with torch.no_grad():
-        for layer, magnitude in zip(supernet.quantized_layers, magnitudes, strict=True):
-            layer.set_act_step_sizes(magnitude)
-    weights = config.model.weights
-    if config.model.pretrained or config.train.epochs == 0 or (weights and weights.is_file()):
-        supernet.eval()
-        fit_step_sizes(supernet, images.to(accelerator.device))
-    logger.info("step sizes set from %d training images", len(images))
+    if checkpoint is not None:
+        # Before Accelerate as well: it may hand out copies of weights and moments as they are now.
+        state.restore(checkpoint)
+        logger.info("going on from step %d of %s", state.step, checkpoint)
+    model, loader, *optimizers = accelerator.prepare(task.model, loader, *state.optimizers.values())
+    state.optimizers = dict(zip(state.optimizers, optimizers, strict=True))
+    # Last, for only now is it known how many batches fall to each rank.
+    _check_steps(
+        config, num_images=len(splits.train), num_steps=len(loader), accelerator=accelerator
+    )
+    if checkpoint is not None and state.steps_per_epoch != len(loader):
+        raise CheckpointError(
+            f"checkpoint {checkpoint} has {state.steps_per_epoch} steps per epoch, "
+            f"{accelerator.num_processes} process(es) make it {len(loader)}; "
+            "start as many processes as before"
+        )
+    state.steps_per_epoch = len(loader)
+    if accelerator.is_main_process:
+        run.save_config(config)
+        write_json(run.environment_path, environment(), file_format=ENVIRONMENT_FORMAT)
+        task.write_description(run)
+    return Loop(config, run, accelerator, state=state, model=model, loader=loader)
+
+
+def _check_steps(
+    config: Config, *, num_images: int, num_steps: int, accelerator: Accelerator
+) -> None:
+    if num_steps == 0 and config.train.epochs > 0:
+        raise DataError(
+            f"train.batch_size {config.train.batch_size} in each of "
+            f"{accelerator.num_processes} processes is more than the {num_images} "
+            "training images; lower it or start fewer processes"
+        )

@@ -1,43 +1,80 @@
-"""Loss terms of one optimizer step, by name (arXiv 2401.01543, section 3).
+"""Loss terms of one pass: each has a name, a weight and a function (arXiv 2401.01543, section 3).
 
-Information distortion mitigation and oscillation dampening join as further terms of `StepLosses`.
+What a pass minimises is the weighted sum of a list of terms. The lists stand here, in plain sight;
+every term becomes a line of metrics.jsonl under its name, before its weight.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from harness.problem.policy import Policy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepLosses:
-    """Detached scalars of one step; random-pass terms are means over the K passes."""
+class PassContext:
+    """What a loss term may look at; a term that needs more of a pass adds it here."""
 
-    max_pass_ce: Tensor
-    """Cross entropy of the max pass (of the only pass in a float run)."""
-    random_ce: Tensor
-    """Cross entropy of the random passes, before its weight of 1/2."""
-    random_kl: Tensor
-    """KL divergence from the max pass to the random passes, before its weight of 1/2."""
-
-    def as_floats(self) -> dict[str, float]:
-        """Return the terms by name; synchronises with the device."""
-        return {field.name: float(getattr(self, field.name)) for field in fields(self)}
+    logits: Tensor
+    """Of this pass, (N, classes)."""
+    labels: Tensor
+    """(N,)."""
+    teacher_logits: Tensor | None = None
+    """Of the max pass of the same step, detached, (N, classes); None in the max pass itself."""
+    policy: Policy | None = None
+    """The bits of this pass; None in a float run."""
 
 
-def distillation_loss(logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    """Return KL(softmax(teacher) || softmax(student)), the mean over the batch in nats.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossTerm:
+    """One summand of the loss of a pass."""
 
-    Args:
-        logits: Of a random policy, (N, classes).
-        teacher_logits: Of the max pass, detached, (N, classes).
-    """
-    student = F.log_softmax(logits.float(), dim=1)
-    teacher = F.log_softmax(teacher_logits.float(), dim=1)
+    name: str
+    weight: float
+    function: Callable[[PassContext], Tensor]
+    """Maps the pass to a scalar."""
+
+
+def cross_entropy(context: PassContext, *, smoothing: float = 0.0) -> Tensor:
+    """Return the cross entropy with the labels, the mean over the batch in nats."""
+    return F.cross_entropy(context.logits, context.labels, label_smoothing=smoothing)
+
+
+def teacher_kl(context: PassContext) -> Tensor:
+    """Return KL(softmax(teacher) || softmax(logits)), the mean over the batch in nats."""
+    assert context.teacher_logits is not None, "the max pass runs before those it teaches"
+    student = F.log_softmax(context.logits.float(), dim=1)
+    teacher = F.log_softmax(context.teacher_logits.float(), dim=1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
 
 
-def zero_like_loss(reference: Tensor) -> Tensor:
-    """Return a detached zero for a term that a step does not have."""
-    return torch.zeros((), device=reference.device)
+def float_terms(*, smoothing: float) -> tuple[LossTerm, ...]:
+    """Return what the only pass of a float network minimises."""
+    return (LossTerm(name="ce", weight=1.0, function=partial(cross_entropy, smoothing=smoothing)),)
+
+
+def max_pass_terms(*, smoothing: float) -> tuple[LossTerm, ...]:
+    """Return what the max pass of a supernet minimises."""
+    smoothed = partial(cross_entropy, smoothing=smoothing)
+    return (LossTerm(name="max_pass_ce", weight=1.0, function=smoothed),)
+
+
+RANDOM_PASS_TERMS = (
+    LossTerm(name="random_ce", weight=0.5, function=cross_entropy),
+    LossTerm(name="random_kl", weight=0.5, function=teacher_kl),
+)
+"""What every random pass of a supernet minimises."""
+
+
+def evaluate_terms(
+    terms: Sequence[LossTerm], context: PassContext
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the weighted sum, and every term by its name, detached and before its weight."""
+    values = [term.function(context) for term in terms]
+    weighted = [term.weight * value for term, value in zip(terms, values, strict=True)]
+    total = sum(weighted[1:], start=weighted[0])
+    names = (term.name for term in terms)
+    return total, {name: value.detach() for name, value in zip(names, values, strict=True)}

@@ -15,14 +15,15 @@ from harness.run.config import TrainConfig
 
 
 def create_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, Optimizer]:
-    """Return the optimizers by name: `weights`, and `steps` where there are quantizers.
+    """Return the optimizers by name: `weights`, and `step_sizes` where there are quantizers.
 
     Weight decay goes to convolution weights only, not to biases, batch normalisation or Linear.
     """
-    steps = {id(m.step_size): m.step_size for m in model.modules() if isinstance(m, LsqQuantizer)}
+    quantizers = [m for m in model.modules() if isinstance(m, LsqQuantizer)]
+    step_sizes = {id(quantizer.step_size): quantizer.step_size for quantizer in quantizers}
     convolutions = [m.weight for m in model.modules() if is_convolution(m)]
     decayed = {id(weight) for weight in convolutions}
-    others = [p for p in model.parameters() if id(p) not in decayed and id(p) not in steps]
+    others = [p for p in model.parameters() if id(p) not in decayed and id(p) not in step_sizes]
     groups = [
         {"params": convolutions, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
@@ -35,8 +36,8 @@ def create_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, Optimi
             nesterov=config.momentum > 0,
         )
     }
-    if steps:
-        optimizers["steps"] = Adam(list(steps.values()), lr=config.step_learning_rate)
+    if step_sizes:
+        optimizers["step_sizes"] = Adam(list(step_sizes.values()), lr=config.step_learning_rate)
     return optimizers
 
 
@@ -56,7 +57,7 @@ def set_learning_rates(
     optimizers: dict[str, Optimizer], config: TrainConfig, *, factor: float
 ) -> None:
     """Set every optimizer's rate to `factor` times its peak."""
-    peaks = {"weights": config.learning_rate, "steps": config.step_learning_rate}
+    peaks = {"weights": config.learning_rate, "step_sizes": config.step_learning_rate}
     for name, optimizer in optimizers.items():
         for group in optimizer.param_groups:
             group["lr"] = peaks[name] * factor

@@ -15,14 +15,15 @@ from two_processes import OVERRIDES
 from harness.errors import HarnessError
 from harness.run.config import load_config
 from harness.runtime import exit_rank, leave_process_group
-from harness.training import trainer
+from harness.training.supernet_task import SupernetTask
+from harness.training.trainer import train
 
 torch.set_num_threads(1)
 
 
 def main() -> None:
     folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
-    validate = trainer.validate
+    validate = SupernetTask.validate
 
     def interrupted(*arguments: object) -> dict[str, float]:
         accuracies = validate(*arguments)
@@ -30,7 +31,7 @@ def main() -> None:
             os.kill(os.getpid(), signal.SIGUSR1)
         return accuracies
 
-    trainer.validate = interrupted
+    SupernetTask.validate = interrupted
     report = {
         "stopped": _raised(folder / "stopped"),
         "too few": _raised(folder / "few", "train.batch_size=300"),
@@ -42,7 +43,7 @@ def main() -> None:
 
 def _raised(out: Path, *overrides: str) -> str:
     try:
-        trainer.train(load_config(None, overrides=[*OVERRIDES, *overrides]), out=out)
+        train(load_config(None, overrides=[*OVERRIDES, *overrides]), out=out)
     except HarnessError as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"

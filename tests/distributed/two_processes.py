@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 
 from harness.accuracy import count_wrong_by_policy
-from harness.data import eval_batches
+from harness.data import eval_batches, load_splits
 from harness.run.config import load_config
 from harness.run.folder import RunDir
-from harness.runtime import exit_rank, leave_process_group
+from harness.runtime import create_accelerator, exit_rank, leave_process_group
 from harness.search.driver import SearchOptions, search
-from harness.training.trainer import Trainer, create_accelerator
+from harness.training.assemble import assemble
 
 torch.set_num_threads(1)
 OVERRIDES = (
@@ -28,22 +28,23 @@ def main() -> None:
     folder = Path(sys.argv[1])
     run = RunDir(folder / "run")
     accelerator = create_accelerator(run.path)
-    trainer = Trainer(load_config(None, overrides=OVERRIDES), run, accelerator)
-    trainer.prepare(None)
+    config = load_config(None, overrides=OVERRIDES)
+    loop = assemble(config, run, accelerator, checkpoint=None)
+    supernet = loop.state.task.model
     policies = []
-    encode = trainer.model.encode
-    trainer.model.encode = lambda policy: (policies.append(policy.bits), encode(policy))[1]
-    trainer.fit()
-    trainer.model.encode = encode
-    weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
-    batches = eval_batches(trainer.splits.search, batch_size=30)
-    candidates = trainer.model.network.candidates
+    encode = supernet.encode
+    supernet.encode = lambda policy: (policies.append(policy.bits), encode(policy))[1]
+    loop.fit()
+    supernet.encode = encode
+    weights = torch.cat([p.detach().flatten() for p in supernet.parameters()])
+    batches = eval_batches(load_splits(config.data, seed=config.seed).search, batch_size=30)
+    candidates = supernet.network.candidates
     chosen = [candidates.largest, candidates.smallest]
     report = {
-        "steps": trainer.step,
+        "steps": loop.state.step,
         "weights": hashlib.sha256(weights.numpy().tobytes()).hexdigest(),
         "policies": policies,
-        "errors": count_wrong_by_policy(trainer.ema.module, chosen, batches),
+        "errors": count_wrong_by_policy(loop.state.ema.module, chosen, batches),
     }
     report["found"] = [_search(run, resume=resume) for resume in (False, True)]
     path = folder / f"rank{accelerator.process_index}.json"

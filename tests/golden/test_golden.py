@@ -21,16 +21,23 @@ from golden_files import (
 )
 from safetensors.torch import load_file
 
+from harness.checkpoint import newest_checkpoint
+from harness.errors import RunError
 from harness.models import create_model
 from harness.problem.cost import largest_bitops
 from harness.quant.convert import describe_network
 from harness.run.config import ModelConfig, QuantConfig, load_config
 from harness.run.folder import RunDir
 from harness.run.policy_file import load_policy
+from harness.run.state_file import check_configuration, written_format
+from harness.runtime import create_accelerator
 from harness.search.driver import SearchOptions, search
 from harness.search.engine import greedy_search
 from harness.search.evaluator import load_run
-from harness.training import trainer
+from harness.training import loop
+from harness.training.assemble import assemble
+from harness.training.resume import decide_start
+from harness.training.trainer import train
 
 EMA = "checkpoints/step_00000020/ema.safetensors"
 
@@ -38,7 +45,7 @@ EMA = "checkpoints/step_00000020/ema.safetensors"
 @pytest.fixture
 def tiny(monkeypatch):
     """The configuration of the golden runs, with a line of metrics at every step."""
-    monkeypatch.setattr(trainer, "LOG_EVERY_STEPS", 1)
+    monkeypatch.setattr(loop, "LOG_EVERY_STEPS", 1)
     return golden("loss_curves.json")["overrides"]
 
 
@@ -87,7 +94,7 @@ def check_weights(run):
 
 
 def test_supernet_learns_as_it_did(tiny, tmp_path):
-    run = trainer.train(load_config(None, overrides=tiny), out=tmp_path / "run")
+    run = train(load_config(None, overrides=tiny), out=tmp_path / "run")
     names = {name: name for name in ("max_pass_ce", "random_ce", "random_kl")}
     found = losses(run, list(names.values()))
     check_losses(found, golden("loss_curves.json")["supernet"], names)
@@ -96,18 +103,55 @@ def test_supernet_learns_as_it_did(tiny, tmp_path):
 
 def test_float_network_learns_as_it_did(tiny, tmp_path):
     config = load_config(None, overrides=[*tiny, "train.mode=float"])
-    run = trainer.train(config, out=tmp_path / "run")
-    check_losses(
-        losses(run, ["max_pass_ce"]), golden("loss_curves.json")["float"], {"ce": "max_pass_ce"}
-    )
+    run = train(config, out=tmp_path / "run")
+    check_losses(losses(run, ["ce"]), golden("loss_curves.json")["float"], {"ce": "ce"})
 
 
 def test_old_run_stopped_in_mid_epoch_goes_on_to_the_same_end(tiny, stopped):
-    run = trainer.train(load_config(None, overrides=tiny), out=stopped.path)
+    run = train(load_config(None, overrides=tiny), out=stopped.path)
     assert run.is_finished
     steps = losses(run, ["max_pass_ce"])["step"]
     assert steps == list(range(1, 21))
     check_weights(run)
+
+
+def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopped):
+    others = ["data.num_workers=2", "train.keep_checkpoints=5", "train.validate_every_epochs=9"]
+    config = load_config(None, overrides=[*tiny, *others])
+    start = decide_start(stopped, config, "auto")
+    # As a kill leaves it that comes before the first new checkpoint: the configuration is new.
+    assemble(start.config, stopped, create_accelerator(), checkpoint=start.checkpoint)
+    assert stopped.load_config().data.num_workers == 2
+    run = train(config, out=stopped.path)
+    check_weights(run)
+    assert newest_checkpoint(run) != start.checkpoint
+    for checkpoint, version in ((start.checkpoint, 1), (newest_checkpoint(run), 2)):
+        assert written_format(checkpoint) == version
+        check_configuration(checkpoint, run.load_config())
+    assert run.load_config().quant.keep_float == ()  # As it was before there was such a key.
+
+
+def test_old_rows_of_metrics_count_epochs_as_new_ones_do(tiny, stopped):
+    run = train(load_config(None, overrides=tiny), out=stopped.path)
+    head, *rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    epochs = [row["epoch"] for row in rows if "max_pass_ce" in row]
+    assert (head, epochs) == ({"format": 2}, [1] * 10 + [2] * 10)
+    old = [json.loads(line) for line in (FINISHED / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == len(old)
+
+
+def test_old_run_of_another_configuration_is_refused_by_what_differs(tiny, stopped):
+    config = load_config(None, overrides=[*tiny, "seed=7", "train.momentum=0.5"])
+    message = r"seed is 0 there and 7 here, train.momentum is 0.9 there and 0.5 here; give another"
+    with pytest.raises(RunError, match=message):
+        train(config, out=stopped.path)
+
+
+def test_old_finished_run_takes_other_settings_of_evaluation(tiny, finished):
+    before = (finished.path / EMA).read_bytes()
+    train(load_config(None, overrides=[*tiny, "eval.batch_size=77"]), out=finished.path)
+    assert (finished.path / EMA).read_bytes() == before
+    assert load_run(finished).config.eval.batch_size == 77
 
 
 def test_old_run_is_evaluated_as_it_was(finished):

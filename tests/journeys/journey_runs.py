@@ -1,8 +1,15 @@
 """What several journeys start from."""
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from harness.run.config import Config, load_config
+from harness.training.supernet_task import SupernetTask
 
 QUICK = (
     "data.train_images=400",
@@ -30,3 +37,18 @@ def files_under(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+@contextmanager
+def signal_in_step(number: int, step: int) -> Iterator[None]:
+    """Send a signal to this process while it takes a step of a supernet, counted from 1."""
+    run_passes = SupernetTask.run_passes
+
+    def interrupted(self: SupernetTask, *arguments: Any, **named: Any) -> Any:
+        if named["step"] + 1 == step:
+            os.kill(os.getpid(), number)
+        return run_passes(self, *arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SupernetTask, "run_passes", interrupted)
+        yield

@@ -7,17 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from journey_runs import QUICK, files_under, quick_config
+from journey_runs import QUICK, files_under, quick_config, signal_in_step
 
 from harness.checkpoint import newest_checkpoint
 from harness.errors import Stopped
+from harness.problem.candidates import Candidates
 from harness.quant.supernet import Supernet
 from harness.run.folder import RunDir
-from harness.training import trainer
+from harness.run.state_file import load_state
+from harness.training import loop
+from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,10 +43,69 @@ def test_run_folder_holds_what_the_design_names(trained_run):
     assert accuracy["max"] > 0.3  # Chance is 0.1.
 
 
+def rows_of(run):
+    first, *lines = run.metrics_path.read_text().splitlines()
+    assert json.loads(first) == {"format": 2}
+    return [json.loads(line) for line in lines]
+
+
 def test_metrics_name_every_loss(trained_run):
-    lines = [json.loads(line) for line in trained_run.metrics_path.read_text().splitlines()]
-    losses = next(line for line in lines if "max_pass_ce" in line)
+    losses = next(row for row in rows_of(trained_run) if "max_pass_ce" in row)
     assert set(losses) == {"step", "epoch", "max_pass_ce", "random_ce", "random_kl"}
+
+
+def test_metrics_of_a_float_run_have_no_terms_of_a_supernet(tmp_path):
+    run = train(quick_config("train.mode=float", "train.epochs=1"), out=tmp_path / "float")
+    losses, validation = rows_of(run)
+    assert set(losses) == {"step", "epoch", "ce"}
+    assert set(validation) == {"step", "epoch", "search_accuracy/float"}
+
+
+def test_metrics_count_epochs_from_one(trained_run):
+    epochs = [(row["step"], row["epoch"], "max_pass_ce" in row) for row in rows_of(trained_run)]
+    assert epochs == [(10, 2, True), (16, 2, True), (16, 2, False)]  # 8 steps in an epoch.
+
+
+def test_what_a_task_changes_after_an_epoch_is_logged_saved_and_resumed(tmp_path, monkeypatch):
+    def take_the_smallest_away(self, epoch):
+        layers = [
+            layer if layer.is_pinned else replace(layer, weight=layer.weight[:-1])
+            for layer in self.candidates.layers
+        ]
+        self.candidates = Candidates(tuple(layers))
+        return {"candidates/smallest_weight_bits": min(self.candidates.free_bits("weight"))}
+
+    monkeypatch.setattr(SupernetTask, "end_epoch", take_the_smallest_away)
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run = train(quick_config(), out=whole)
+    changes = [row for row in rows_of(run) if "candidates/smallest_weight_bits" in row]
+    assert [list(row.values()) for row in changes] == [[8, 1, 3], [16, 2, 4]]
+    with signal_in_step(signal.SIGUSR1, 12), pytest.raises(Stopped):
+        train(quick_config(), out=stopped)
+    candidates = load_state(newest_checkpoint(RunDir(stopped)))["task"]["candidates"]
+    assert candidates[1]["weight"] == [6, 5, 4, 3]
+    again = train(quick_config(), out=stopped)
+    assert _weights(again) == _weights(run)
+    assert again.metrics_path.read_bytes() == run.metrics_path.read_bytes()
+
+
+def test_settings_that_decide_no_weights_do_not(trained_run, tmp_path):
+    """All of them at once, and they may change while a run goes on."""
+    out = tmp_path / "run"
+    others = {
+        "data.path": str(tmp_path),
+        "data.num_workers": 1,
+        "train.validate_every_epochs": 1,
+        "train.checkpoint_every_epochs": 2,
+        "train.keep_checkpoints": 7,
+        "eval.batch_size": 90,
+        "search.finalists": 2,
+    }
+    with signal_in_step(signal.SIGUSR1, 5), pytest.raises(Stopped):
+        train(quick_config(), out=out)
+    run = train(quick_config(*(f"{key}={value}" for key, value in others.items())), out=out)
+    assert _weights(run) == _weights(trained_run)
+    assert run.load_config().train.keep_checkpoints == 7
 
 
 def test_same_seed_gives_the_same_weights(trained_run, tmp_path):
@@ -51,16 +114,11 @@ def test_same_seed_gives_the_same_weights(trained_run, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [3, 8])
-def test_resumed_run_equals_an_uninterrupted_one(trained_run, tmp_path, monkeypatch, stop_at):
-    def stop(self, flag):
-        flag.is_set = self.step == stop_at
-        return flag.is_set
-
+def test_resumed_run_equals_an_uninterrupted_one(trained_run, tmp_path, stop_at):
     out = tmp_path / "stopped"
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_any_rank", stop)
-        with pytest.raises(Stopped, match=f"stopped by a signal at step {stop_at} of 16"):
-            train(quick_config(), out=out)
+    message = f"stopped by a signal at step {stop_at} of 16"
+    with signal_in_step(signal.SIGUSR1, stop_at), pytest.raises(Stopped, match=message):
+        train(quick_config(), out=out)
     resumed = train(quick_config(), out=out)
     assert _weights(resumed) == _weights(trained_run)
 
@@ -125,7 +183,11 @@ def test_train_refuses_and_writes_nothing(tmp_path, refused, arguments, message)
 def test_run_of_another_configuration_is_not_written_over(trained_run, refused):
     before = files_under(trained_run.path)
     message = refused("train", "--out", trained_run.path, "--set", "seed=7")
-    assert "holds a run of another configuration" in message
+    assert message == (
+        f"{trained_run.path} holds a run of another configuration: seed is 0 there and 7 here, "
+        "data.search_images is 100 there and 300 here, data.train_images is 400 there and null "
+        "here, and 5 more; give another --out or remove it"
+    )
     message = refused("train", "--out", trained_run.path, "--resume", "never")
     assert "--resume is never" in message
     assert files_under(trained_run.path) == before
@@ -149,8 +211,10 @@ def test_resume_from_a_path_leaves_another_run_alone(trained_run, tmp_path, refu
     mine = newest_checkpoint(trained_run)
     before = files_under(other.path)
     message = refused("train", "--out", other.path, *quick_sets(), "--resume", mine)
-    assert message == f"{other.path} holds a run of another configuration; give another --out or " \
-        "remove it"  # fmt: skip
+    assert message == (
+        f"{other.path} holds a run of another configuration: seed is 5 there and 0 here, "
+        "train.epochs is 1 there and 2 here; give another --out or remove it"
+    )
     assert files_under(other.path) == before
     older = next(iter(sorted(trained_run.checkpoints.glob("step_*"))))
     assert older != mine
@@ -165,13 +229,11 @@ def test_resume_from_a_path_into_a_new_folder(trained_run, tmp_path):
 
 
 @pytest.mark.parametrize("stop_at", [9, 12])
-def test_run_from_a_path_goes_on_by_the_same_command(trained_run, tmp_path, monkeypatch, stop_at):
+def test_run_from_a_path_goes_on_by_the_same_command(trained_run, tmp_path, stop_at):
     older = next(iter(sorted(trained_run.checkpoints.glob("step_*"))))
     out = tmp_path / "new"
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_any_rank", lambda self, flag: self.step == stop_at)
-        with pytest.raises(Stopped):
-            train(quick_config(), out=out, resume=str(older))
+    with signal_in_step(signal.SIGUSR1, stop_at), pytest.raises(Stopped, match=f"step {stop_at}"):
+        train(quick_config(), out=out, resume=str(older))
     if stop_at == 9:
         shutil.rmtree(out / "checkpoints")  # As a kill before the first one leaves it.
     run = train(quick_config(), out=out, resume=str(older))
@@ -233,7 +295,14 @@ def test_out_where_nothing_can_be_made_is_refused(refused):
             "config.yaml lacks seed, a run's configuration is written whole; restore",
         ),
         (lambda text: text[: text.index("search:")], "config.yaml lacks search.error_weight"),
-        (lambda text: text.replace("seed: 0", "seed: 1"), "was made with another configuration"),
+        (
+            lambda text: text.replace("seed: 0", "seed: 1"),
+            "was made with another configuration: seed is 0 there and 1 here; use or restore that",
+        ),
+        (
+            lambda text: text.replace("format: 2", "format: 3"),
+            "config.yaml has format 3, this version reads up to 2; update harness",
+        ),
     ],
 )
 def test_damaged_configuration_of_a_run_is_refused(tmp_path, trained_run, refused, edit, message):
@@ -262,18 +331,17 @@ def test_damaged_network_of_a_run_is_refused(tmp_path, trained_run, refused, edi
 
 def test_killed_run_goes_on_to_the_same_weights_and_metrics(tmp_path, monkeypatch):
     """A kill -9 behind the first checkpoint, while later steps are in the metrics already."""
-    monkeypatch.setattr(trainer, "LOG_EVERY_STEPS", 1)
+    monkeypatch.setattr(loop, "LOG_EVERY_STEPS", 1)
     config = quick_config("train.epochs=3")
     whole = train(config, out=tmp_path / "whole")
     out = tmp_path / "killed"
     code = (
-        "import os, signal; from harness.training import trainer; from journey_runs import "
-        "quick_config; trainer.LOG_EVERY_STEPS = 1\n"
-        "def die(self, stop):\n"
-        "    if self.step == 13: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return False\n"
-        "trainer.Trainer._any_rank = die\n"
-        f"trainer.train(quick_config('train.epochs=3'), out=trainer.Path({str(out)!r}))"
+        "from pathlib import Path; from signal import SIGKILL; from harness.training import loop\n"
+        "from harness.training.trainer import train\n"
+        "from journey_runs import quick_config, signal_in_step\n"
+        "loop.LOG_EVERY_STEPS = 1\n"
+        "with signal_in_step(SIGKILL, 14):\n"
+        f"    train(quick_config('train.epochs=3'), out=Path({str(out)!r}))"
     )
     # With as many threads as this process, which sums of floats depend on.
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
@@ -303,7 +371,7 @@ def test_interrupt_saves_and_leaves_a_whole_checkpoint(tmp_path):
     assert process.returncode == 130, err
     assert "run the same command again to go on" in err.replace("\n", " ")
     assert not list(run.checkpoints.glob(".*"))
-    assert trainer.load_progress(newest_checkpoint(run)).step > 0
+    assert load_state(newest_checkpoint(run))["step"] > 0
 
 
 def test_accelerate_launch_trains_from_any_working_directory(tmp_path):

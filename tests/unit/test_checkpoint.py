@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import save_file
 from torch import nn
 
 from harness.checkpoint import (
-    TrainingProgress,
     checkpoint_path,
+    fill,
+    load_checkpoint,
     load_float_weights,
-    load_progress,
     load_supernet,
-    load_training_state,
     newest_checkpoint,
     save_checkpoint,
 )
@@ -36,22 +36,27 @@ def build() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
 
 
 def save(run: RunDir, step: int = 7, keep: int = 2) -> tuple[Path, tuple]:
-    model, ema, optimizer = parts = build()
-    progress = TrainingProgress(step=step, steps_per_epoch=3, config_fingerprint="abc")
-    optimizers = {"weights": optimizer.state_dict()}
-    path = save_checkpoint(run, progress, model=model, ema=ema, optimizers=optimizers, keep=keep)
+    parts = build()
+    path = save_checkpoint(run, state_of(*parts, step=step), keep=keep)
     return path, parts
+
+
+def state_of(model: nn.Module, ema: nn.Module, optimizer: torch.optim.Optimizer, **place) -> dict:
+    return {
+        "steps_per_epoch": 3,
+        "task": {"candidates": [1]},
+        "configuration": {"seed": 4, "train.epochs": 5},
+        "model": dict(model.state_dict()),
+        "ema": dict(ema.state_dict()),
+        "optimizers": {"weights": optimizer.state_dict()},
+        **place,
+    }
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     torch.manual_seed(0)
     return RunDir(tmp_path / "run")
-
-
-def load(path: Path) -> dict:
-    model, ema, _ = build()
-    return load_training_state(path, model=model, ema=ema)
 
 
 def same(left: object, right: object) -> bool:
@@ -65,14 +70,12 @@ def same(left: object, right: object) -> bool:
 
 
 def test_round_trip_is_bit_equal(run: RunDir) -> None:
-    path, (model, ema, optimizer) = save(run)
-    new_model, new_ema, _ = build()
-    optimizers = load_training_state(path, model=new_model, ema=new_ema)
-    assert same(dict(model.state_dict()), dict(new_model.state_dict()))
-    assert same(dict(ema.state_dict()), dict(new_ema.state_dict()))
-    assert same(optimizers, {"weights": optimizer.state_dict()})
-    progress = load_progress(path)
-    assert (progress.step, progress.config_fingerprint) == (7, "abc")
+    path, parts = save(run)
+    loaded = load_checkpoint(path)
+    assert same(loaded, state_of(*parts, step=7))
+    new_model = build()[0]
+    fill(new_model, loaded["model"], checkpoint=path)
+    assert same(dict(new_model.state_dict()), dict(parts[0].state_dict()))
     assert path == checkpoint_path(run, 7) == newest_checkpoint(run)
 
 
@@ -106,7 +109,7 @@ def test_a_truncated_file_is_named(run: RunDir, name: str) -> None:
         CheckpointError,
         match=rf"{name} has {len(content) - 5} bytes, its manifest says {len(content)}; remove",
     ):
-        load(path)
+        load_checkpoint(path)
 
 
 def test_an_altered_byte_is_found(run: RunDir) -> None:
@@ -115,29 +118,29 @@ def test_an_altered_byte_is_found(run: RunDir) -> None:
     content[-1] ^= 1
     (path / "ema.safetensors").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"ema.safetensors was altered, its SHA-256 is not"):
-        load(path)
+        load_checkpoint(path)
 
 
 def test_a_missing_file_is_named(run: RunDir) -> None:
     path, _ = save(run)
     (path / "state.json").unlink()
     with pytest.raises(CheckpointError, match=r"state.json has 0 bytes, its manifest says"):
-        load_progress(path)
+        load_checkpoint(path)
 
 
 def test_a_missing_manifest_is_named(run: RunDir) -> None:
     path, _ = save(run)
     (path / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"manifest.json cannot be read: no such file"):
-        load(path)
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("files", [None, {}, {"model.safetensors": 3}])
 def test_a_manifest_without_its_entries_is_refused(run: RunDir, files: object) -> None:
     path, _ = save(run)
     (path / "manifest.json").write_text(json.dumps({"format": 1, "files": files}))
-    with pytest.raises(CheckpointError, match=r"manifest.json does not list model.safetensors"):
-        load(path)
+    with pytest.raises(CheckpointError, match=r"manifest.json does not list state.json"):
+        load_checkpoint(path)
 
 
 def replace_with_matching_manifest(path: Path, name: str, content: bytes) -> None:
@@ -170,21 +173,67 @@ def test_a_pickle_bomb_is_refused_and_not_run(run: RunDir, tmp_path: Path) -> No
         with pytest.raises(
             CheckpointError, match=r"optimizers.pt holds no optimizer state .*remove"
         ):
-            load(path)
+            load_checkpoint(path)
     assert not (tmp_path / "hit").exists()
 
 
 def test_a_state_without_its_keys_is_refused(run: RunDir) -> None:
     path, _ = save(run)
-    replace_with_matching_manifest(path, "state.json", b'{"format": 1, "step": 3}')
+    replace_with_matching_manifest(path, "state.json", b'{"format": 2, "step": 3}')
     with pytest.raises(CheckpointError, match=r"state.json lacks 'steps_per_epoch'; remove"):
-        load_progress(path)
+        load_checkpoint(path)
 
 
 def test_weights_of_another_network_are_refused(run: RunDir) -> None:
     path, _ = save(run)
     with pytest.raises(CheckpointError, match=r"does not fit the network: .*; train again or use"):
-        load_training_state(path, model=nn.Linear(2, 2), ema=nn.Linear(2, 2))
+        fill(nn.Linear(2, 2), load_checkpoint(path)["model"], checkpoint=path)
+
+
+def test_tensors_that_cannot_be_read_are_refused(run: RunDir) -> None:
+    path, _ = save(run)
+    replace_with_matching_manifest(path, "model.safetensors", b"nothing")
+    with pytest.raises(CheckpointError, match=r"model.safetensors holds no tensors \(.*\); remove"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "state.json"])
+def test_a_checkpoint_of_a_newer_version_is_refused_and_not_told_to_be_removed(
+    run: RunDir, name: str
+) -> None:
+    path, _ = save(run)
+    content = json.dumps({**json.loads((path / name).read_text()), "format": 9}).encode()
+    if name == "state.json":
+        replace_with_matching_manifest(path, name, content)
+    else:
+        (path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{name} has format 9, this .* to \d; update harn"):
+        load_checkpoint(path)
+
+
+def test_names_of_format_1_are_read_as_those_of_today(run: RunDir) -> None:
+    state = state_of(*build(), step=7)
+    state["ema"] = {"a.weight_quantizer.step": torch.ones(2), "b.step": torch.ones(1)}
+    state["optimizers"] = {"weights": {}, "steps": {}}
+    run.save_config(Config())
+    path = save_checkpoint(run, state, keep=1)
+    loaded = load_checkpoint(path)
+    assert set(loaded["ema"]) == set(state["ema"])  # In the present format they are what they say.
+    assert set(loaded["optimizers"]) == {"weights", "steps"}
+    values = yaml.safe_load(run.config_path.read_text())
+    del values["format"]
+    run.config_path.write_text(yaml.safe_dump(values))
+    old = {"format": 1, "step": 7, "steps_per_epoch": 3, "config_fingerprint": digest(values)}
+    replace_with_matching_manifest(path, "state.json", json.dumps(old).encode())
+    loaded = load_checkpoint(path)
+    assert set(loaded["ema"]) == {"a.weight_quantizer.step_size", "b.step"}
+    assert set(loaded["optimizers"]) == {"weights", "step_sizes"}
+
+
+def digest(values: dict) -> str:
+    """The fingerprint of a configuration, as version 1 computed it."""
+    trained = {key: value for key, value in values.items() if key not in ("eval", "search")}
+    return hashlib.sha256(json.dumps(trained, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def test_a_run_without_checkpoint_is_refused(run: RunDir) -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from harness.errors import ConfigError
-from harness.run.config import Config, load_config
+from harness.run.config import Config, load_config, load_run_config
 
 TRAIN_CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
@@ -58,24 +58,71 @@ def test_yaml_of_a_config_reads_back_the_same(tmp_path):
     config = load_config(None, overrides=overrides)
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
-    again = load_config(file)
-    assert again == config
+    assert load_run_config(file) == load_config(file) == config
+    assert file.read_text().startswith("format: 2\n")
+
+
+def old_run_file(folder, *without):
+    """Write a whole configuration as version 1 did: without a format and without these lines."""
+    text = Config().to_yaml()
+    for line in ("format: 2\n", "  keep_float:\n  - Conv1d\n", *without):
+        assert line in text
+        text = text.replace(line, "")
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return file
+
+
+def test_a_run_of_format_1_behaves_as_it_did(tmp_path):
+    config = load_run_config(old_run_file(tmp_path))
+    assert config.quant.keep_float == ()
+    assert config.unset_keys() == []
+
+
+def test_a_user_file_without_format_takes_the_defaults_of_today(tmp_path):
+    file = old_run_file(tmp_path)
+    assert load_config(file) == Config()
+    assert load_config(file).unset_keys() == ["quant.keep_float"]
+    file.write_text("format: 1\n" + file.read_text())  # It says that it means the old behaviour.
+    assert load_config(file).quant.keep_float == ()
+
+
+def test_an_old_file_that_lacks_a_key_of_its_own_time_is_not_whole(tmp_path):
+    config = load_run_config(old_run_file(tmp_path, "seed: 0\n", "  finalists: 16\n"))
+    assert config.unset_keys() == ["seed", "search.finalists"]
 
 
 @pytest.mark.parametrize(
-    "override", ["seed=1", "train.momentum=0.8", "data.name=fashion_mnist", "model.weights=a.bin"]
+    ("found", "message"),
+    [
+        ("3", "has format 3, this version reads up to 2; update harness$"),
+        ("new", "has format new, this version reads up to 2; recreate it with this version$"),
+        ("true", "has format True, this version reads up to 2; recreate it with this version$"),
+    ],
 )
-def test_training_fingerprint_changes_with_any_value_of_training(override):
-    changed = load_config(None, overrides=[override]).training_fingerprint()
-    assert changed != Config().training_fingerprint()
-    assert len(changed) == 16
-    assert int(changed, 16) >= 0
+@pytest.mark.parametrize("load", [load_config, load_run_config])
+def test_a_file_of_another_version_is_refused(tmp_path, load, found, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(f"format: {found}\n")
+    with pytest.raises(ConfigError, match=rf"^configuration .*config\.yaml {message}"):
+        load(file)
 
 
-@pytest.mark.parametrize("override", ["search.finalists=3", "eval.batch_size=100"])
-def test_training_fingerprint_stays_when_only_evaluation_changes(override):
-    changed = load_config(None, overrides=[override])
-    assert changed.training_fingerprint() == Config().training_fingerprint()
+def test_a_format_cannot_be_set():
+    with pytest.raises(ConfigError, match="unknown key format; the keys there are"):
+        load_config(None, overrides=["format=1"])
+
+
+def test_a_key_that_came_after_a_run_keeps_the_value_that_the_run_has():
+    there = {"quant.keep_float": [], "seed": 0}
+    config = load_config(None, overrides=["train.epochs=3"])
+    old = config.with_old_behaviour(there)
+    assert (old.quant.keep_float, old.train.epochs) == ((), 3)
+    assert old.with_old_behaviour(there) == old
+    assert config.with_old_behaviour({"quant.keep_float": ["Conv1d"]}) == config
+    assert config.with_old_behaviour({}) == config
+    asked = load_config(None, overrides=["quant.keep_float=[Conv1d]"])
+    assert asked.with_old_behaviour(there) == asked
 
 
 @pytest.mark.parametrize(

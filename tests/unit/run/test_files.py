@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from small_network import NETWORK
 
 from harness.errors import PolicyError, RunError
@@ -11,7 +13,7 @@ from harness.problem.cost import bitops
 from harness.problem.policy import parse_bits
 from harness.run import files
 from harness.run.config import Config
-from harness.run.folder import RunDir, newest_finished_run
+from harness.run.folder import SUMMARY_FORMAT, RunDir, newest_finished_run
 from harness.run.network_file import load_network, save_network
 from harness.run.policy_file import load_policy, resolve_policy, save_policy
 
@@ -30,8 +32,9 @@ def test_unusable_policy_files_are_named(tmp_path: Path) -> None:
     layers = good["layers"]
     cases = [
         (text[:40], r"policy.json is not whole JSON; restore or recreate it"),
-        (json.dumps([1]), r"has format .*, this version reads 1; recreate it"),
-        (json.dumps({**good, "format": 9}), r"has format .*, this version reads 1; recreate it"),
+        (json.dumps([1]), r"holds a list, not an object; restore or recreate it"),
+        (json.dumps({**good, "format": 9}), r"has format 9, this version reads up to 1; update ha"),
+        (json.dumps({**good, "format": "1"}), r"has format 1, this version reads up to 1; recrea"),
         (json.dumps({**good, "network": "x", "model": "other"}),
          r"belongs to other with fingerprint x, this is small with .*; use a policy that was"),
         (json.dumps({**good, "layers": layers[:2]}), r"lists 2 layers, not the 4 of small in"),
@@ -67,7 +70,10 @@ def test_network_round_trip_and_damage(tmp_path: Path) -> None:
     values = json.loads(path.read_text())
     cases = [
         ("{", r"network .* is not whole JSON; restore or recreate it"),
-        (json.dumps({**values, "format": 2}), r"has format 2, this version reads 1; recreate"),
+        (
+            json.dumps({**values, "format": 2}),
+            r"has format 2, this version reads up to 1; update harness",
+        ),
         (
             json.dumps({k: v for k, v in values.items() if k != "layers"}),
             r"lacks 'layers'; recreate",
@@ -116,6 +122,32 @@ def test_run_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     run.save_config(config)
     save_network(run.network_path, NETWORK)
     assert not run.is_finished
-    files.write_json(run.summary_path, {})
+    files.write_json(run.summary_path, {}, file_format=SUMMARY_FORMAT)
     assert newest_finished_run(tmp_path) == run
     assert run.load_network() == NETWORK
+
+
+@given(version=st.integers(1, 4))
+def test_every_older_format_is_read_by_the_steps_that_follow_it(version: int) -> None:
+    """Each step notes its number, so that order and completeness are seen."""
+    steps = tuple(
+        lambda values, number=number: {**values, "steps": [*values["steps"], number]}
+        for number in (1, 2, 3)
+    )
+    file_format = files.FileFormat(name="thing", upgrades=steps)
+    values = file_format.upgraded({"format": version, "steps": []}, Path("thing.json"))
+    assert values == {"format": 4, "steps": list(range(version, 4))}
+
+
+def test_a_run_of_format_1_keeps_the_configuration_it_began_with(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    first = Config().to_yaml().replace("format: 2\n", "")
+    run.config_path.write_text(first)
+    run.save_config(Config())
+    run.save_config(Config(seed=3))
+    assert run.first_config_path.read_text() == first
+    assert run.load_config().seed == 3
+    new = RunDir(tmp_path / "new")
+    new.save_config(Config())
+    new.save_config(Config(seed=3))
+    assert not new.first_config_path.exists()

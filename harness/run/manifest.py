@@ -1,0 +1,56 @@
+"""`manifest.json`: sizes and SHA-256 of a checkpoint's files, which tell when one was damaged."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.errors import CheckpointError
+from harness.run.files import FileFormat, read_json, write_json
+
+MANIFEST_FILE = "manifest.json"
+MANIFEST_FORMAT = FileFormat(name="checkpoint", error=CheckpointError)
+
+
+def write_manifest(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the manifest of files with these contents."""
+    files = {
+        name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        for name, content in contents.items()
+    }
+    write_json(folder / MANIFEST_FILE, {"files": files}, file_format=MANIFEST_FORMAT)
+
+
+def older_one(checkpoint: Path) -> str:
+    """Return what to do about a checkpoint that cannot be read."""
+    return f"remove {checkpoint} to go on from an older one"
+
+
+def read_checked(checkpoint: Path, name: str) -> bytes:
+    """Return a file of the checkpoint after comparing it with the manifest.
+
+    Raises:
+        CheckpointError: The file is not what was written, or the manifest does not say.
+    """
+    remedy = older_one(checkpoint)
+    manifest = read_json(checkpoint / MANIFEST_FILE, file_format=MANIFEST_FORMAT, remedy=remedy)
+    files = manifest.get("files")
+    expected = files.get(name) if isinstance(files, dict) else None
+    if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():
+        raise CheckpointError(
+            f"checkpoint file {checkpoint / MANIFEST_FILE} does not list {name}; {remedy}"
+        )
+    path = checkpoint / name
+    try:
+        content = path.read_bytes()
+    except OSError:
+        content = b""
+    if len(content) != expected["bytes"]:
+        raise CheckpointError(
+            f"checkpoint file {path} has {len(content)} bytes, its manifest says "
+            f"{expected['bytes']}; {remedy}"
+        )
+    if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+        raise CheckpointError(
+            f"checkpoint file {path} was altered, its SHA-256 is not the manifest's; {remedy}"
+        )
+    return content

@@ -1,0 +1,43 @@
+"""Set the first step sizes of activations from training images."""
+
+import logging
+
+import torch
+from accelerate import Accelerator
+
+from harness.data import Splits, eval_batches
+from harness.quant.calibrate import fit_step_sizes, observe_magnitudes
+from harness.quant.supernet import Supernet
+from harness.run.config import Config
+
+logger = logging.getLogger(__name__)
+
+
+def calibrate_step_sizes(
+    supernet: Supernet, splits: Splits, config: Config, accelerator: Accelerator
+) -> None:
+    """Set every step size of activations from training images, before the first optimizer step.
+
+    Mean |x| is taken in the float network, over ranks alike. A network that starts from trained
+    weights runs on its own BN statistics, a fresh one on those of the batch, as in its first step.
+    Where no training follows, or weights come from outside, step sizes are then fitted: LSQ's start
+    clips rare large weights, which only training can make up for.
+    """
+    batches = eval_batches(
+        splits.train,
+        batch_size=config.train.calibration_images,
+        limit=config.train.calibration_images,
+    )
+    images, _ = batches[0]
+    is_trained = config.model.pretrained or config.model.weights is not None
+    supernet.train(not is_trained)
+    magnitudes = observe_magnitudes(supernet, images.to(accelerator.device))
+    magnitudes = accelerator.reduce(magnitudes, reduction="mean")
+    with torch.no_grad():
+        for layer, magnitude in zip(supernet.quantized_layers, magnitudes, strict=True):
+            layer.set_act_step_sizes(magnitude)
+    weights = config.model.weights
+    if config.model.pretrained or config.train.epochs == 0 or (weights and weights.is_file()):
+        supernet.eval()
+        fit_step_sizes(supernet, images.to(accelerator.device))
+    logger.info("step sizes set from %d training images", len(images))

@@ -1,0 +1,54 @@
+"""Train the plain float network: one pass per step, with the cross entropy of the labels."""
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from harness.accuracy import count_wrong
+from harness.checkpoint import load_float_weights
+from harness.data import Splits, eval_batches
+from harness.models import create_model
+from harness.run.config import Config
+from harness.runtime import seed_everything
+from harness.training.losses import PassContext, evaluate_terms, float_terms
+from harness.training.task import Task
+
+
+def build_float_network(config: Config, splits: Splits) -> nn.Module:
+    """Return the float network with its initial weights, alike on every rank.
+
+    Raises:
+        ModelError: The model or its weights are not to be had.
+    """
+    seed_everything(config.seed)
+    model = create_model(
+        config.model, num_classes=splits.num_classes, in_channels=splits.in_channels
+    )
+    if config.model.weights is not None:
+        load_float_weights(model, config.model.weights)
+    return model
+
+
+class FloatTask(Task):
+    """The float network in training."""
+
+    def __init__(self, config: Config, splits: Splits, accelerator: Accelerator) -> None:
+        super().__init__(build_float_network(config, splits))
+        self._config = config
+        self._splits = splits
+        self._accelerator = accelerator
+        self._terms = float_terms(smoothing=config.train.label_smoothing)
+
+    def run_passes(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, step: int
+    ) -> dict[str, Tensor]:
+        """Run the only pass."""
+        context = PassContext(logits=model(images), labels=labels)
+        loss, values = evaluate_terms(self._terms, context)
+        self._accelerator.backward(loss)
+        return values
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Return the accuracy under `float`."""
+        size = self._config.eval.batch_size
+        batches = eval_batches(self._splits.search, batch_size=size)
+        return {"float": 1 - count_wrong(model, batches) / batches.num_images}

@@ -1,0 +1,198 @@
+"""The training loop: epochs of optimizer steps, validations and checkpoints, whatever the task."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+
+from harness.checkpoint import save_checkpoint
+from harness.errors import Stopped
+from harness.run.config import Config
+from harness.run.files import write_json
+from harness.run.folder import SUMMARY_FORMAT, RunDir
+from harness.runtime import StopFlag, progress, seed_step
+from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
+from harness.training.optim import clip_gradients, learning_rate_factor, set_learning_rates
+from harness.training.resume import newest_step
+from harness.training.state import TrainingState
+
+logger = logging.getLogger(__name__)
+
+LOG_EVERY_STEPS = 10
+"""Steps between rows of losses in metrics.jsonl; reading a loss waits for the device."""
+
+
+class Loop:
+    """Takes a training state from where it stands to the last step."""
+
+    def __init__(
+        self,
+        config: Config,
+        run: RunDir,
+        accelerator: Accelerator,
+        *,
+        state: TrainingState,
+        model: nn.Module,
+        loader: Any,
+    ) -> None:
+        """Take what every step needs; `assemble.assemble` builds it.
+
+        Args:
+            config: The whole configuration.
+            run: The run's folder.
+            accelerator: Runs backward and gradient exchange.
+            state: Where the run stands.
+            model: The network as `prepare` returned it.
+            loader: The training batches as `prepare` returned them.
+        """
+        self.state = state
+        self._config = config
+        self._run = run
+        self._accelerator = accelerator
+        self._model = model
+        self._loader = loader
+        self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
+        self._total_steps = config.train.epochs * state.steps_per_epoch
+
+    def fit(self) -> None:
+        """Train to the last epoch, or until a stop signal; checkpoints tell where to go on.
+
+        Raises:
+            Stopped: By a signal; the state is saved.
+        """
+        state, is_main = self.state, self._accelerator.is_main_process
+        if is_main:
+            self._metrics.start(step=state.step, total_steps=self._total_steps)
+        # Hides the events of steps that are taken again.
+        purge = {"tensorboard": {"purge_step": state.step + 1}}
+        self._accelerator.init_trackers("tensorboard", init_kwargs=purge)
+        is_stopped = False
+        with StopFlag() as stop, progress(enabled=is_main) as bar:
+            shown = bar.add_task("training", total=self._total_steps, completed=state.step)
+            while state.step < self._total_steps and not is_stopped:
+                is_stopped = self._train_epoch(stop, lambda: bar.advance(shown))
+                if state.step % state.steps_per_epoch == 0:
+                    self._end_epoch()
+        if is_stopped and state.step < self._total_steps:
+            self._save()
+            self._close_trackers()
+            raise Stopped(
+                f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
+                f"{self._run.path}; run the same command again to go on"
+            )
+        self._finish()
+
+    def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> bool:
+        """Train to the end of an epoch; return whether the ranks agreed to stop before it.
+
+        Only what they agreed on counts: a signal that reaches one rank while it validates or saves
+        must not part it from the others, so it waits for the next step.
+        """
+        self._model.train()
+        for images, labels in self._remaining_batches():
+            losses = self._take_step(images, labels)
+            advance()
+            step = self.state.step
+            if step % LOG_EVERY_STEPS == 0 or step == self._total_steps:
+                epoch = epoch_of_step(step, self.state.steps_per_epoch)
+                self._log({name: float(value) for name, value in losses.items()}, epoch=epoch)
+            if self._is_any_rank_told(stop):
+                return True
+        return False
+
+    def _remaining_batches(self) -> Any:
+        """Return the epoch's batches from the present step on."""
+        epoch_index = self.state.epochs_done
+        done_steps = self.state.step - epoch_index * self.state.steps_per_epoch
+        loader = self._loader
+        loader.set_epoch(epoch_index)
+        if done_steps:
+            loader = self._accelerator.skip_first_batches(loader, done_steps)
+            loader.set_epoch(epoch_index)
+        return loader
+
+    def _take_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Take one optimizer step and return its losses."""
+        state, train_config = self.state, self._config.train
+        factor = learning_rate_factor(
+            state.step,
+            total_steps=self._total_steps,
+            warmup_steps=round(train_config.warmup_epochs * state.steps_per_epoch),
+        )
+        set_learning_rates(state.optimizers, train_config, factor=factor)
+        seed_step(self._config.seed, state.step, rank=self._accelerator.process_index)
+        losses = state.task.run_passes(self._model, images, labels, step=state.step)
+        clip_gradients(state.task.model, train_config.gradient_clip)
+        for optimizer in state.optimizers.values():
+            optimizer.step()
+            optimizer.zero_grad()
+        state.ema.update(state.task.model, step=state.step)
+        state.step += 1
+        return losses
+
+    def _is_any_rank_told(self, stop: StopFlag) -> bool:
+        """Agree over ranks on stopping, so that none waits for another."""
+        if self._accelerator.num_processes == 1:
+            return stop.is_set
+        flag = torch.tensor([float(stop.is_set)], device=self._accelerator.device)
+        return bool(self._accelerator.reduce(flag, reduction="sum").item() > 0)
+
+    def _end_epoch(self) -> None:
+        """Let the task change, then validate and save where it is time; the last is `_finish`."""
+        epoch, train_config = self.state.epochs_done, self._config.train
+        changes = self.state.task.end_epoch(epoch)
+        if changes:
+            self._log(changes, epoch=epoch)
+        if self.state.step == self._total_steps:
+            return
+        if epoch % train_config.validate_every_epochs == 0:
+            self._validate()
+        if epoch % train_config.checkpoint_every_epochs == 0:
+            self._save()
+
+    def _validate(self) -> dict[str, float]:
+        self._share_buffers()
+        epoch = self.state.epochs_done
+        accuracies = self.state.task.validate(self.state.ema.module)
+        self._log({f"{ACCURACY_PREFIX}{k}": v for k, v in accuracies.items()}, epoch=epoch)
+        shown = "  ".join(f"{label} {value:.3f}" for label, value in accuracies.items())
+        logger.info("epoch %d, accuracy on the search split: %s", epoch, shown)
+        return accuracies
+
+    def _finish(self) -> None:
+        """Save the last step, validate it and mark the run finished, in an order that resumes."""
+        if newest_step(self._run) != self._total_steps:
+            self._save()
+        accuracies = self._validate()
+        if self._accelerator.is_main_process:
+            values = {"steps": self._total_steps, "accuracy": {"search": accuracies}}
+            write_json(self._run.summary_path, values, file_format=SUMMARY_FORMAT)
+        self._close_trackers()
+        logger.info("finished %s", self._run.path)
+
+    def _save(self) -> None:
+        self._share_buffers()
+        if self._accelerator.is_main_process:
+            keep = self._config.train.keep_checkpoints
+            save_checkpoint(self._run, self.state.state_dict(), keep=keep)
+        self._accelerator.wait_for_everyone()
+
+    def _share_buffers(self) -> None:
+        """Give every rank the averaged BN statistics of rank 0, which alone are saved."""
+        if self._accelerator.num_processes > 1:
+            for buffer in self.state.ema.module.buffers():
+                buffer.copy_(broadcast(buffer))
+
+    def _log(self, values: dict[str, float], *, epoch: int) -> None:
+        self._accelerator.log(values, step=self.state.step)
+        if self._accelerator.is_main_process:
+            self._metrics.append(values, step=self.state.step, epoch=epoch)
+
+    def _close_trackers(self) -> None:
+        """Flush the trackers; `end_training` would also leave the process group, for a search."""
+        for tracker in self._accelerator.trackers:
+            tracker.finish()

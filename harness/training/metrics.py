@@ -1,0 +1,124 @@
+"""`metrics.jsonl`: one JSON object per line, losses of steps and accuracies of validations.
+
+The first line holds the format. `epoch` counts from 1: in a row of losses it is the epoch that the
+step lies in, in a row of a validation the epoch that the validation follows (0 where none was
+trained). A run that goes on drops the rows of the steps that it takes again.
+"""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from harness.run.files import FileFormat, write_text
+
+ACCURACY_PREFIX = "search_accuracy/"
+"""Before the label of a policy in a row of a validation."""
+
+
+class MetricsLog:
+    """The rows of one run; only the main process writes them."""
+
+    def __init__(self, path: Path, *, mode: str) -> None:
+        """Take the file; nothing is read or written yet.
+
+        Args:
+            path: The file.
+            mode: `train.mode`, which tells what the rows of format 1 meant.
+        """
+        self._path = path
+        to_format_2 = partial(_row_to_format_2, mode=mode)
+        self._format = FileFormat(name="metrics", upgrades=(to_format_2,))
+
+    def check(self) -> None:
+        """Check that the file, if there is one, is not of a newer version.
+
+        Raises:
+            RunError: It is.
+        """
+        self._format.upgraded({"format": self._written_format()}, self._path)
+
+    def start(self, *, step: int, total_steps: int) -> None:
+        """Begin the file, or go on with it behind a step.
+
+        Rows of an older format are rewritten. Dropped are rows of steps that a kill lost, which
+        would stand there twice, a torn line, and the validation behind the last step of all, which
+        follows its checkpoint and is made again.
+
+        Args:
+            step: Steps taken.
+            total_steps: Steps of the whole run.
+        """
+        version = self._written_format()
+        rows = [
+            self._format.upgraded({**row, "format": version}, self._path) for row in self._rows()
+        ]
+        kept = [row for row in rows if _is_past(row, step=step, total_steps=total_steps)]
+        lines = [{"format": self._format.version}, *(_without_format(row) for row in kept)]
+        write_text(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def append(self, values: dict[str, float], *, step: int, epoch: int) -> None:
+        """Add a row."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+
+    def _written_format(self) -> Any:
+        """Return the version of the file; one without a first line for it is of format 1."""
+        first = next(self._lines(), None)
+        if first is None:
+            return self._format.version
+        return first["format"] if first.keys() == {"format"} else 1
+
+    def _rows(self) -> list[dict[str, Any]]:
+        return [line for line in self._lines() if type(line.get("step")) is int]
+
+    def _lines(self) -> Iterator[dict[str, Any]]:
+        """Yield the lines that are whole: a kill can tear the last one."""
+        if not self._path.is_file():
+            return
+        for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            if line.endswith("\n") and isinstance(values, dict):
+                yield values
+
+
+def epoch_of_step(step: int, steps_per_epoch: int) -> int:
+    """Return the epoch, from 1, that a step lies in; steps count from 1 as well.
+
+    >>> [epoch_of_step(step, 2) for step in (1, 2, 3, 4, 5)]
+    [1, 1, 2, 2, 3]
+    """
+    return (step - 1) // steps_per_epoch + 1
+
+
+def _row_to_format_2(row: dict[str, Any], *, mode: str) -> dict[str, Any]:
+    """Count the epochs of steps from 1, and drop the zeros of terms that a run did not have.
+
+    A float run called its cross entropy that of the max pass.
+    """
+    if _is_validation(row) or type(row.get("epoch")) is not int:
+        return row
+    random = {"random_ce", "random_kl"}
+    if all(row.get(name) == 0 for name in random):
+        row = {name: value for name, value in row.items() if name not in random}
+    if mode == "float":
+        row = {"ce" if name == "max_pass_ce" else name: value for name, value in row.items()}
+    return {**row, "epoch": row["epoch"] + 1}
+
+
+def _is_past(row: dict[str, Any], *, step: int, total_steps: int) -> bool:
+    """Return whether a row will not be written again by a run that goes on behind a step."""
+    is_final_validation = row["step"] == total_steps and _is_validation(row)
+    return row["step"] <= step and not is_final_validation
+
+
+def _is_validation(row: dict[str, Any]) -> bool:
+    return any(name.startswith(ACCURACY_PREFIX) for name in row)
+
+
+def _without_format(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "format"}

@@ -1,0 +1,63 @@
+"""The state of a run between two optimizer steps: what a checkpoint holds, and nothing else."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from timm.utils import ModelEmaV3
+from torch.optim import Optimizer
+
+from harness.checkpoint import fill, load_checkpoint
+from harness.training.task import Task
+
+
+@dataclass(slots=True, kw_only=True)
+class TrainingState:
+    """What changes while a run trains, and the settings it changes under."""
+
+    task: Task
+    """With the network, whose weights are in training."""
+    ema: ModelEmaV3
+    """The averaged copy of the network, which is validated and searched."""
+    optimizers: dict[str, Optimizer]
+    """By name; as Accelerate has wrapped them, once it has."""
+    configuration: dict[str, Any] = field(default_factory=dict)
+    """The settings that decide the weights, by name."""
+    steps_per_epoch: int = 0
+    """Of every rank alike; known once Accelerate has shared the images out."""
+    step: int = 0
+    """Optimizer steps taken."""
+
+    @property
+    def epochs_done(self) -> int:
+        """Epochs that have ended."""
+        return self.step // self.steps_per_epoch if self.steps_per_epoch else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything by name; `checkpoint.save_checkpoint` writes it."""
+        return {
+            "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "configuration": self.configuration,
+            "task": self.task.state_dict(),
+            "model": self.task.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
+        }
+
+    def restore(self, checkpoint: Path) -> None:
+        """Take up what a checkpoint holds.
+
+        The configuration stays: it was compared with the checkpoint's before anything was built.
+
+        Raises:
+            CheckpointError: The checkpoint is incomplete, damaged, or of another network.
+        """
+        saved = load_checkpoint(checkpoint)
+        self.step = saved["step"]
+        self.steps_per_epoch = saved["steps_per_epoch"]
+        self.task.load_state_dict(saved["task"])
+        fill(self.task.model, saved["model"], checkpoint=checkpoint)
+        fill(self.ema.module, saved["ema"], checkpoint=checkpoint)
+        for name, state in saved["optimizers"].items():
+            self.optimizers[name].load_state_dict(state)

@@ -1,0 +1,165 @@
+"""Train every bit-width of a supernet at once (arXiv 2401.01543, section 3).
+
+A step has 1 + K passes, whose gradients add up:
+1. the max pass: every layer at its largest candidates; its logits teach the others;
+2. K passes with random policies.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from harness.accuracy import count_wrong_by_policy
+from harness.data import Splits, eval_batches
+from harness.problem.candidates import Candidates
+from harness.problem.policy import Policy
+from harness.quant.convert import convert, describe_network
+from harness.quant.supernet import Supernet
+from harness.run.config import Config
+from harness.run.folder import RunDir
+from harness.run.network_file import save_network
+from harness.training.calibration import calibrate_step_sizes
+from harness.training.float_task import build_float_network
+from harness.training.losses import (
+    RANDOM_PASS_TERMS,
+    LossTerm,
+    PassContext,
+    evaluate_terms,
+    max_pass_terms,
+)
+from harness.training.policy_sampler import sample_policy
+from harness.training.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedPass:
+    """One forward and backward pass of a step."""
+
+    policy: Policy
+    terms: Sequence[LossTerm]
+
+
+def build_supernet(config: Config, splits: Splits) -> Supernet:
+    """Return a supernet with its initial weights, alike on every rank.
+
+    Raises:
+        ModelError: The model or its weights are not to be had.
+        ConversionError: It has a module without a quantized form.
+    """
+    model = build_float_network(config, splits)
+    network = describe_network(
+        model,
+        name=config.model.name,
+        input_size=(splits.in_channels, *splits.image_size),
+        num_classes=splits.num_classes,
+        config=config.quant,
+    )
+    return convert(model, network)
+
+
+def shown_policies(candidates: Candidates) -> dict[str, Policy]:
+    """Return the largest and smallest policies and those with equal bits, by label."""
+    ends = {"max": candidates.largest, "min": candidates.smallest}
+    return {**ends, **candidates.equal_bits_policies}
+
+
+class SupernetTask(Task):
+    """A supernet in training.
+
+    Attributes:
+        model: The supernet.
+        candidates: The bits that each layer may take at present.
+    """
+
+    model: Supernet
+
+    def __init__(self, config: Config, splits: Splits, accelerator: Accelerator) -> None:
+        super().__init__(build_supernet(config, splits))
+        self.candidates = self.model.network.candidates
+        self._config = config
+        self._splits = splits
+        self._accelerator = accelerator
+        self._max_pass_terms = max_pass_terms(smoothing=config.train.label_smoothing)
+
+    def run_passes(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, step: int
+    ) -> dict[str, Tensor]:
+        """Run the planned passes in order; a term's value is the mean over the passes with it."""
+        planned = self._plan(step)
+        counts = Counter(term.name for one in planned for term in one.terms)
+        means: dict[str, Tensor] = {}
+        teacher: Tensor | None = None
+        for one in planned:
+            # Ranks exchange gradients once, in the last pass, when all of them have added up.
+            is_last = one is planned[-1]
+            logits = self._forward(model, images, one.policy, is_last=is_last)
+            context = PassContext(
+                logits=logits, labels=labels, teacher_logits=teacher, policy=one.policy
+            )
+            loss, values = evaluate_terms(one.terms, context)
+            with self._exchange(model, is_last=is_last):
+                self._accelerator.backward(loss)
+            teacher = logits.detach() if teacher is None else teacher
+            for name, value in values.items():
+                share = value / counts[name]
+                means[name] = means[name] + share if name in means else share
+        return means
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Return the accuracy of each uniform policy.
+
+        BN statistics are re-estimated for each policy, as they are when a policy is reported.
+        """
+        assert isinstance(model, Supernet), "the averaged copy of a supernet is one"
+        size = self._config.eval.batch_size
+        batches = eval_batches(self._splits.search, batch_size=size)
+        recalibration = eval_batches(
+            self._splits.train, batch_size=size, limit=self._config.eval.recalibrate_images
+        )
+        policies = shown_policies(self.candidates)
+        distinct = list(dict.fromkeys(policies.values()))
+        errors = count_wrong_by_policy(model, distinct, batches, recalibration=recalibration)
+        counts = dict(zip(distinct, errors, strict=True))
+        return {name: 1 - counts[policy] / batches.num_images for name, policy in policies.items()}
+
+    def calibrate(self) -> None:
+        """Set the step sizes of activations."""
+        calibrate_step_sizes(self.model, self._splits, self._config, self._accelerator)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the present candidates."""
+        return {"candidates": self.candidates.to_rows()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the candidates; a run that is older than this state had all of its network."""
+        if "candidates" in state:
+            self.candidates = self.model.network.candidates.with_rows(state["candidates"])
+
+    def write_description(self, run: RunDir) -> None:
+        """Write `network.json`."""
+        save_network(run.network_path, self.model.network)
+
+    def _plan(self, step: int) -> list[PlannedPass]:
+        """Return the passes of a step: the one that teaches the others comes first."""
+        max_pass = PlannedPass(policy=self.candidates.largest, terms=self._max_pass_terms)
+        seed, count = self._config.seed, self._config.train.num_random_passes
+        policies = [
+            sample_policy(self.candidates, seed=seed, step=step, pass_index=index)
+            for index in range(count)
+        ]
+        return [max_pass, *(PlannedPass(policy=p, terms=RANDOM_PASS_TERMS) for p in policies)]
+
+    def _forward(
+        self, model: nn.Module, images: Tensor, policy: Policy, *, is_last: bool
+    ) -> Tensor:
+        with self._exchange(model, is_last=is_last):
+            return model(images, self.model.encode(policy))  # type: ignore[no-any-return]
+
+    def _exchange(self, model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+        """Let ranks exchange gradients inside the block if this is the step's last pass."""
+        return nullcontext() if is_last else self._accelerator.no_sync(model)

@@ -1,0 +1,73 @@
+"""What the training loop asks of the kind of network that it trains.
+
+The loop takes optimizer steps and knows no kind: a task says what a step minimises, how the network
+is validated and what changes after an epoch. `assemble.create_task` alone chooses between tasks.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from harness.run.folder import RunDir
+
+
+class Task(ABC):
+    """One kind of network in training.
+
+    Attributes:
+        model: The network itself. Passes are given it as Accelerate has wrapped it, validation its
+            averaged copy.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    @abstractmethod
+    def run_passes(
+        self, model: nn.Module, images: Tensor, labels: Tensor, *, step: int
+    ) -> dict[str, Tensor]:
+        """Run forward and backward passes of one step; their gradients add up in the parameters.
+
+        Args:
+            model: The network as `prepare` returned it.
+            images: (N, C, H, W).
+            labels: (N,).
+            step: Index of the optimizer step, from 0; what a step draws follows from it.
+
+        Returns:
+            Every loss term of the step by name: detached scalars, before their weights.
+        """
+
+    @abstractmethod
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """Return accuracies (0..1) on the search split by label; every rank takes part.
+
+        Args:
+            model: The averaged copy of the network.
+        """
+
+    def calibrate(self) -> None:  # noqa: B027 - a task may have nothing to do.
+        """Prepare the network for its first optimizer step; every rank takes part."""
+
+    def end_epoch(self, epoch: int) -> dict[str, float]:
+        """Change what the next epoch trains; called once after each epoch, before it is saved.
+
+        Args:
+            epoch: The epoch that ended, from 1.
+
+        Returns:
+            What metrics.jsonl says about the change.
+        """
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the task keeps between steps, as JSON."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what `state_dict` returned."""
+        assert not state, "a task that returns a state also takes it up"
+
+    def write_description(self, run: RunDir) -> None:  # noqa: B027 - nor to say.
+        """Write the files of the run that describe the network; on the main process."""

@@ -1,0 +1,82 @@
+"""metrics.jsonl: what a run that goes on keeps, and how rows of older versions are read."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import RunError
+from harness.training.metrics import MetricsLog, epoch_of_step
+
+HEAD = {"format": 2}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "metrics.jsonl"
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def write(path, rows, end="\n"):
+    path.write_text("\n".join(json.dumps(row) for row in rows) + end)
+
+
+def test_a_log_begins_with_its_format(path):
+    log = MetricsLog(path, mode="float")
+    log.check()
+    log.start(step=0, total_steps=4)
+    log.append({"ce": 2.5}, step=2, epoch=1)
+    assert lines(path) == [HEAD, {"step": 2, "epoch": 1, "ce": 2.5}]
+    log.check()
+
+
+def test_steps_that_are_taken_again_are_forgotten_and_so_is_a_torn_line(path):
+    rows = [{"step": step, "epoch": 1, "ce": 0.5} for step in (1, 2, 3)]
+    write(path, [HEAD, *rows, {"step": None}], end='\n{"step": 1, "ep')
+    MetricsLog(path, mode="float").start(step=2, total_steps=4)
+    assert lines(path) == [HEAD, *rows[:2]]
+
+
+def test_only_the_validation_behind_the_last_step_is_made_again(path):
+    validations = [{"step": step, "epoch": step // 2, "search_accuracy/max": 1} for step in (2, 4)]
+    loss = {"step": 4, "epoch": 2, "ce": 0.5}
+    write(path, [HEAD, validations[0], loss, validations[1]])
+    MetricsLog(path, mode="float").start(step=4, total_steps=4)
+    assert lines(path) == [HEAD, validations[0], loss]
+
+
+OLD_LOSSES = {"step": 3, "epoch": 0, "max_pass_ce": 2.0, "random_ce": 0.0, "random_kl": 0.0}
+OLD_VALIDATION = {"step": 4, "epoch": 1, "search_accuracy/max": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("mode", "old", "new"),
+    [
+        ("float", OLD_LOSSES, {"step": 3, "epoch": 1, "ce": 2.0}),
+        ("supernet", OLD_LOSSES, {"step": 3, "epoch": 1, "max_pass_ce": 2.0}),
+        ("supernet", {**OLD_LOSSES, "random_ce": 2}, {**OLD_LOSSES, "epoch": 1, "random_ce": 2}),
+        ("supernet", OLD_VALIDATION, OLD_VALIDATION),
+    ],
+)  # fmt: skip
+def test_rows_of_format_1_are_rewritten_once(path, mode, old, new):
+    write(path, [old])
+    for _ in range(2):
+        MetricsLog(path, mode=mode).start(step=4, total_steps=8)
+        assert lines(path) == [HEAD, new]
+
+
+def test_a_newer_log_is_refused(path):
+    write(path, [{"format": 3}])
+    message = r"^metrics .*/metrics.jsonl has format 3, this version reads up to 2; update harness$"
+    with pytest.raises(RunError, match=message):
+        MetricsLog(path, mode="float").check()
+
+
+@given(step=st.integers(1, 1000), steps_per_epoch=st.integers(1, 100))
+def test_an_epoch_holds_its_steps_from_one(step, steps_per_epoch):
+    epoch = epoch_of_step(step, steps_per_epoch)
+    assert (epoch - 1) * steps_per_epoch < step <= epoch * steps_per_epoch
