@@ -31,6 +31,7 @@ from typing_extensions import Self
 
 import harness
 from harness.errors import RunError
+from harness.quant.lsq import NCHW_DIMS
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, a scheduler's termination, and SLURM's warning before the time limit."""
@@ -71,7 +72,7 @@ def lay_channels_last(model: nn.Module) -> None:
     that their gradients do not have, at which data-parallel reducers copy and warn.
     """
     for parameter in model.parameters():
-        if parameter.dim() == len("NCHW"):
+        if parameter.dim() == NCHW_DIMS:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 

@@ -148,12 +148,14 @@ def _find_image_column(rows: Dataset, *, name: str) -> str:
     named = [column for column in IMAGE_NAMES if column in features]
     # A parquet file written without `datasets` holds images as bytes, or as bytes and a path.
     binary = [c for c, f in features.items() if _is_binary(f)]
-    for column in (*typed, *(c for c in named if c in binary), *binary):
-        return str(column)
-    raise DataError(
-        f"{name}: none of the columns {', '.join(features)} holds images; "
-        "choose an image classification set"
-    )
+    # The surest sign comes first: the type, then the name, then bytes under any name.
+    usable = [*typed, *(column for column in named if column in binary), *binary]
+    if not usable:
+        raise DataError(
+            f"{name}: none of the columns {', '.join(features)} holds images; "
+            "choose an image classification set"
+        )
+    return str(usable[0])
 
 
 def _is_binary(feature: Any) -> bool:
@@ -166,13 +168,15 @@ def _find_label_column(rows: Dataset, *, name: str) -> str:
     features = rows.features
     typed = [column for column, feature in features.items() if isinstance(feature, ClassLabel)]
     named = [column for column in LABEL_NAMES if column in features]
-    usable = [c for c in named if c in typed or isinstance(features[c], Value)]
-    for column in (*(c for c in usable if c in typed), *typed, *usable):
-        return str(column)
-    raise DataError(
-        f"{name}: none of the columns {', '.join(features)} holds labels; "
-        "choose an image classification set"
-    )
+    usable = [column for column in named if column in typed or isinstance(features[column], Value)]
+    # The surest sign comes first: type and name, then the type, then the name.
+    ranked = [*(column for column in usable if column in typed), *typed, *usable]
+    if not ranked:
+        raise DataError(
+            f"{name}: none of the columns {', '.join(features)} holds labels; "
+            "choose an image classification set"
+        )
+    return str(ranked[0])
 
 
 def _class_names(train: Dataset, test: Dataset | None, label: str) -> tuple[str, ...]:

@@ -28,6 +28,9 @@ widening that float32 still resolves beside 255, the largest integer of 8 bits."
 FITTED_FACTORS = tuple(2 ** (sixths / 6) for sixths in range(-18, 19))
 """Multiples of the present step size that `LsqQuantizer.fit_step_sizes` tries, 1/8 to 8."""
 
+NCHW_DIMS = 4
+"""Dimensions of a tensor of feature maps or of a convolution's weight."""
+
 MAX_FITTED = 2**14
 """About how many elements, evenly spaced, a step size is fitted to."""
 
@@ -100,7 +103,8 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.dim() == len("NCHW") and x.is_contiguous(memory_format=torch.channels_last)
+    has_channels = x.dim() == NCHW_DIMS
+    return has_channels and x.is_contiguous(memory_format=torch.channels_last)
 
 
 def fake_quantize(x: Tensor, step_size: Tensor, *, low: int | Tensor, high: int | Tensor) -> Tensor:

@@ -8,7 +8,8 @@ from harness.errors import RunError
 from harness.problem.network import FLOAT_BITS, PINNED_BITS, LayerSpec, NetworkSpec
 from harness.run.files import FileFormat, read_json, write_json
 
-NETWORK_FORMAT = FileFormat(name="network")
+NETWORK_FORMAT = FileFormat(name="network", upgrades=(lambda old: old,))
+"""Since format 2 a layer may stay in float, at 32 bits; all else is as it was."""
 
 
 def save_network(path: Path, network: NetworkSpec) -> None:

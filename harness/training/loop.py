@@ -89,8 +89,8 @@ class Loop:
     def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> bool:
         """Train to the end of an epoch; return whether the ranks agreed to stop before it.
 
-        Only what they agreed on counts: a signal that reaches one rank while it validates or saves
-        must not part it from the others, so it waits for the next step.
+        What all agreed on counts, not the flag of this rank. A signal may reach one rank alone, and
+        while it validates or saves: if it left then, the others would wait for it for ever.
         """
         self._model.train()
         for images, labels in self._remaining_batches():
