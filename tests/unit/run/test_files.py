@@ -71,8 +71,8 @@ def test_network_round_trip_and_damage(tmp_path: Path) -> None:
     cases = [
         ("{", r"network .* is not whole JSON; restore or recreate it"),
         (
-            json.dumps({**values, "format": 2}),
-            r"has format 2, this version reads up to 1; update harness",
+            json.dumps({**values, "format": 3}),
+            r"has format 3, this version reads up to 2; update harness",
         ),
         (
             json.dumps({k: v for k, v in values.items() if k != "layers"}),
