@@ -53,6 +53,27 @@ def newest_checkpoint(run: RunDir) -> Path | None:
     return max(run.checkpoints.glob("step_" + "[0-9]" * 8), default=None)
 
 
+def existing_checkpoint(run: RunDir) -> Path:
+    """Return the checkpoint of the latest step.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    checkpoint = newest_checkpoint(run)
+    if checkpoint is None:
+        raise CheckpointError(f"run {run.path} has no checkpoint; train it first")
+    return checkpoint
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """Return 16 hex digits of a checkpoint's averaged weights, which no later step changes.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete or damaged.
+    """
+    return hashlib.sha256(_read_checked(checkpoint, EMA_FILE)).hexdigest()[:16]
+
+
 def save_checkpoint(
     run: RunDir,
     progress: TrainingProgress,
@@ -152,8 +173,8 @@ def load_training_state(checkpoint: Path, *, model: nn.Module, ema: nn.Module) -
     return optimizers
 
 
-def load_supernet(run: RunDir) -> Supernet:
-    """Return the run's averaged supernet in evaluation mode, from its newest checkpoint.
+def load_supernet(run: RunDir, *, checkpoint: Path | None = None) -> Supernet:
+    """Return the run's averaged supernet in evaluation mode, by default of its newest checkpoint.
 
     Raises:
         RunError: The folder is no supernet run.
@@ -161,7 +182,7 @@ def load_supernet(run: RunDir) -> Supernet:
     """
     network = run.load_network()
     config = run.load_config()
-    checkpoint = _existing_checkpoint(run)
+    checkpoint = checkpoint or existing_checkpoint(run)
     check_configuration(checkpoint, config)
     model = create_model(
         config.model.model_copy(update={"pretrained": False}),
@@ -181,7 +202,7 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         CheckpointError: The run has no whole checkpoint.
     """
     if path.is_dir():
-        _load_weights(_existing_checkpoint(RunDir(path)), EMA_FILE, model)
+        _load_weights(existing_checkpoint(RunDir(path)), EMA_FILE, model)
         return
     try:
         weights = load_safetensors(path.read_bytes())
@@ -193,13 +214,6 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(
             f"weights {path} do not fit the model: {_first_line(error)}; check model.weights"
         ) from None
-
-
-def _existing_checkpoint(run: RunDir) -> Path:
-    checkpoint = newest_checkpoint(run)
-    if checkpoint is None:
-        raise CheckpointError(f"run {run.path} has no checkpoint; train it first")
-    return checkpoint
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -37,12 +37,13 @@ def main() -> None:
     trainer.model.set_policy = select
     weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
     batches = eval_batches(trainer.splits.search, batch_size=30)
-    chosen = [trainer.model.largest_policy, trainer.model.smallest_policy]
+    candidates = trainer.model.network.candidates
+    ends = [candidates.largest, candidates.smallest]
     report = {
         "steps": trainer.step,
         "weights": hashlib.sha256(weights.numpy().tobytes()).hexdigest(),
         "policies": policies,
-        "errors": count_wrong_by_policy(trainer.ema.module, chosen, batches),
+        "errors": count_wrong_by_policy(trainer.ema.module, ends, batches),
     }
     report["found"] = [_search(run, resume=resume) for resume in (False, True)]
     path = folder / f"rank{accelerator.process_index}.json"
@@ -58,7 +59,7 @@ def _search(run: RunDir, *, resume: bool) -> dict:
         journal.write_bytes(content[: 2 * len(content) // 3])  # As a kill leaves it.
     torch.distributed.barrier()
     (outcome,) = search(run, ["30%"], options=SearchOptions(evaluations=40, resume=resume))
-    return {"bits": outcome.found.policy.bits, "test": outcome.found.test_accuracy}
+    return {"bits": outcome.best.policy.bits, "test": outcome.best.test_accuracy}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from harness.run.folder import RunDir
 from harness.run.policy_file import load_policy
 from harness.search.driver import SearchOptions, search
 from harness.search.engine import greedy_search
-from harness.search.evaluator import load_run
+from harness.trained_run import load_run
 from harness.training import trainer
 
 EMA = "checkpoints/step_00000020/ema.safetensors"
@@ -143,7 +143,7 @@ def test_old_search_goes_on_from_its_journal_and_finds_the_same(finished):
 
 def test_old_run_is_searched_under_another_budget(finished):
     (outcome,) = search(finished, ["40%"], options=SearchOptions(evaluations=20))
-    assert outcome.found.bitops <= outcome.target_bitops
+    assert outcome.best.bitops <= outcome.target_bitops
 
 
 @pytest.mark.parametrize("name", golden("search_traces.json")["traces"])
@@ -160,10 +160,11 @@ def test_search_takes_the_steps_it_took(name):
         network,
         largest_bitops(network) * int(share.rstrip("%")) // 100,
         made_up_errors,
+        candidates=network.candidates,
         error_weight=1.5,
         evaluations=None if limit == "None" else int(limit),
     )
     expected = golden("search_traces.json")["traces"][name]
     assert [list(pair) for pair in found.policy.bits] == expected["policy"]
-    assert (found.error, found.num_evaluations) == (expected["error"], expected["evaluations"])
+    assert (found.score, found.num_evaluations) == (expected["error"], expected["evaluations"])
     assert json.loads(json.dumps(found.trace)) == expected["trace"]
