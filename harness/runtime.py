@@ -135,7 +135,8 @@ class TerminalObserver:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._progress.stop()
+        if self._progress.tasks:  # Stopping what never started would print an empty line.
+            self._progress.stop()
 
 
 class _TerminalTask:
