@@ -42,7 +42,9 @@ class TrainedRun:
     weights_digest: str
     """16 hex digits of the weights that were loaded."""
     is_main_process: bool
-    _batches: dict[tuple[str, int | None], EvalBatches] = field(default_factory=dict, repr=False)
+    _batches: dict[tuple[str, int | None], EvalBatches] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     @property
     def network(self) -> NetworkSpec:

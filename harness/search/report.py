@@ -86,11 +86,11 @@ def report(
         trained, every_finalist, "search", observer=observer, name=f"{text}: finalists scored"
     )
 
-    def rank(policy: Policy) -> tuple[float, int]:
+    def by_accuracy(policy: Policy) -> tuple[float, int]:
         return accuracies[policy], -bitops(network, policy)
 
-    best = max(every_finalist, key=rank)
-    best_uniform = max(uniform_finalists, key=rank, default=None)
+    best = max(every_finalist, key=by_accuracy)
+    best_uniform = max(uniform_finalists, key=by_accuracy, default=None)
     dearer_uniform = _dearer_uniform(network, candidates, bitops(network, best))
     if dearer_uniform is not None and dearer_uniform not in accuracies:
         (accuracies[dearer_uniform],) = trained.accuracy([dearer_uniform], split="search")
