@@ -21,15 +21,15 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
-from harness.trained_run import load_run
 from PIL import Image
 
 from harness.accuracy import count_wrong, count_wrong_by_policy
-from harness.data import EvalBatches, Splits, eval_batches, load_splits
+from harness.data import Batch, EvalBatches, Splits, eval_batches, load_splits
 from harness.models import create_model
 from harness.run.config import Config, load_config
 from harness.run.folder import RunDir
 from harness.search.driver import SearchOptions, search
+from harness.trained_run import load_run
 from harness.training.policy_sampler import sample_policy
 from harness.training.trainer import train
 
@@ -127,18 +127,18 @@ def _batches(splits: Splits, config: Config) -> EvalBatches:
     return eval_batches(splits.test, batch_size=config.eval.batch_size)
 
 
-class _Held:
-    """Batches read before, as tensors."""
+class _Held(EvalBatches):
+    """Batches read before, as tensors: evaluating them reads, decodes and normalises nothing."""
 
     def __init__(self, batches: EvalBatches) -> None:
-        self._batches = list(batches)
+        self._held = list(batches)
         self.num_images = batches.num_images
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._held)
 
-    def share(self, *, rank: int, world_size: int) -> Iterator[Any]:
-        return iter(self._batches[rank::world_size])
+    def share(self, *, rank: int, world_size: int) -> Iterator[Batch]:
+        return iter(self._held[rank::world_size])
 
 
 def _seconds(work: Any) -> float:

@@ -22,14 +22,13 @@ from harness.data import eval_batches, load_splits
 from harness.main_job import run_main_job
 from harness.models import create_model
 from harness.problem.cost import bitops
-from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.run.config import Config, load_config
 from harness.run.files import FileFormat, write_json, write_text
 from harness.run.folder import RunDir
-from harness.runtime import setup_logging
+from harness.runtime import TerminalObserver, setup_logging
 from harness.search.driver import SearchOutcome
-from harness.search.evaluator import load_run
+from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
 CONFIGS = Path("configs/train")
@@ -60,19 +59,20 @@ def main(
         typer.echo(json.dumps({"data": name, "seeds": results}))
 
 
-def random_policy(network: NetworkSpec, target: int, generator: np.random.Generator) -> Policy:
+def random_policy(trained: TrainedRun, target: int, generator: np.random.Generator) -> Policy:
     """Return a random policy that fills the budget: no single bit-width fits one candidate up.
 
     Starts from bits drawn uniformly per layer; random layers then go down until the policy fits,
     and up in random order while it still fits.
     """
+    network, layers = trained.network, trained.candidates.layers
     sides = [
         (index, side, candidates)
-        for index, layer in enumerate(network.layers)
-        for side, candidates in enumerate((layer.weight_candidates, layer.act_candidates))
+        for index, layer in enumerate(layers)
+        for side, candidates in enumerate((layer.weight, layer.act))
         if len(candidates) > 1
     ]
-    bits = [[layer.weight_candidates[0], layer.act_candidates[0]] for layer in network.layers]
+    bits = [[layer.weight[0], layer.act[0]] for layer in layers]
     for index, side, candidates in sides:
         bits[index][side] = candidates[generator.integers(len(candidates))]
     while bitops(network, Policy(bits)) > target:
@@ -94,7 +94,8 @@ def random_policy(network: NetworkSpec, target: int, generator: np.random.Genera
 def _measure_seed(name: str, seed: int, folder: Path) -> dict[str, Any]:
     warm_config, supernet_config, float_config = _configs(name, seed, folder)
     train(warm_config, out=folder / "float_start")
-    run, outcomes = run_main_job(supernet_config, out=folder / "supernet")
+    with TerminalObserver() as observer:
+        run, outcomes = run_main_job(supernet_config, out=folder / "supernet", observer=observer)
     float_run = train(float_config, out=folder / "float_same_epochs")
     return {
         "seed": seed,
@@ -137,41 +138,39 @@ def _float_accuracy(run: RunDir) -> float:
 
 def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) -> dict[str, Any]:
     trained = load_run(run)
-    network = trained.supernet.network
+    network, target = trained.network, outcome.target_bitops
     generator = np.random.default_rng(seed)
-    randoms = [
-        random_policy(network, outcome.target_bitops, generator) for _ in range(NUM_RANDOM_POLICIES)
-    ]
-    within, above = outcome.uniform_within, outcome.uniform_above
-    assert within is not None, "the budgets lie above uniform 2/2"
-    assert above is not None, "the budgets lie below uniform 6/6"
-    equal = _largest_equal_within(network, outcome.target_bitops)
+    randoms = [random_policy(trained, target, generator) for _ in range(NUM_RANDOM_POLICIES)]
+    best, best_uniform, dearer_uniform = outcome.best, outcome.best_uniform, outcome.dearer_uniform
+    assert best_uniform is not None, "the budgets lie above uniform 2/2"
+    assert dearer_uniform is not None, "the budgets lie below uniform 6/6"
+    equal = _largest_equal_within(trained, target)
     return {
         "budget": label,
-        "target_bitops": outcome.target_bitops,
-        "found": outcome.found.test_accuracy,
-        "found_bitops": outcome.found.bitops,
-        "uniform_within": within.test_accuracy,
-        "uniform_within_label": within.label,
-        "uniform_within_bitops": within.bitops,
-        "uniform_above": above.test_accuracy,
-        "uniform_above_label": above.label,
-        "uniform_above_bitops": above.bitops,
+        "target_bitops": target,
+        "found": best.test_accuracy,
+        "found_bitops": best.bitops,
+        "uniform_within": best_uniform.test_accuracy,
+        "uniform_within_label": best_uniform.label,
+        "uniform_within_bitops": best_uniform.bitops,
+        "uniform_above": dearer_uniform.test_accuracy,
+        "uniform_above_label": dearer_uniform.label,
+        "uniform_above_bitops": dearer_uniform.bitops,
         "equal_within": trained.accuracy([equal], split="test")[0],
-        "equal_within_label": network.candidates.label(equal),
+        "equal_within_label": trained.candidates.label(equal),
         "equal_within_bitops": bitops(network, equal),
         "random": mean(trained.accuracy(randoms, split="test")),
         "evaluations": outcome.evaluations,
     }
 
 
-def _largest_equal_within(network: NetworkSpec, target: int) -> Policy:
+def _largest_equal_within(trained: TrainedRun, target: int) -> Policy:
     """Return the uniform policy with equal weight and activation bits that fills the budget."""
-    policies = [network.candidates.uniform(weight_bits=bits, act_bits=bits) for bits in range(2, 9)]
-    return max(
-        (policy for policy in policies if bitops(network, policy) <= target),
-        key=lambda policy: bitops(network, policy),
-    )
+    costs = {
+        policy: bitops(trained.network, policy)
+        for policy in trained.candidates.equal_bits_policies.values()
+    }
+    return max((policy for policy in costs if costs[policy] <= target), key=costs.__getitem__)
 
 
 def _markdown(name: str, results: Sequence[dict[str, Any]]) -> str:

@@ -1,6 +1,6 @@
-"""What a limit of evaluations costs the greedy search, on real networks with made-up errors.
+"""What a limit of evaluations costs the greedy search, on real networks with made-up scores.
 
-`python -m benchmarks.search_limits` prints the table of docs/results/engine.md. Errors are additive
+`python -m benchmarks.search_limits` prints the table of docs/results/engine.md. Scores are additive
 over layers and sides, drawn once, and cost nothing, so that only the search is compared.
 """
 
@@ -25,35 +25,37 @@ TARGET = "45%"
 
 def main() -> None:
     """Print one row per network and limit."""
-    typer.echo("| network | limit | evaluations | error, best uniform = 1 | share of the target |")
+    typer.echo("| network | limit | evaluations | score, best uniform = 1 | share of the target |")
     typer.echo("|---|---|---|---|---|")
     for name in MODELS:
         network = _network(name)
         target = parse_target(TARGET, network)
         scales = np.random.default_rng(0).random((len(network.layers), 2))
-        policies = network.candidates.uniform_policies.values()
+        candidates = network.candidates
+        policies = candidates.uniform_policies.values()
         uniform = [policy.bits for policy in policies if bitops(network, policy) <= target]
-        best = min(_errors(scales, np.array(uniform, np.uint8)))
+        best = min(_scores(scales, np.array(uniform, np.uint8)))
         for limit in LIMITS:
-            found = greedy_search(
+            result = greedy_search(
                 network,
                 target,
-                partial(_errors, scales),
+                partial(_scores, scales),
+                candidates=candidates,
                 error_weight=Config().search.error_weight,
                 evaluations=limit,
             )
             shown = "none" if limit is None else limit
-            share = bitops(network, found.policy) / target
+            share = bitops(network, result.policy) / target
             typer.echo(
-                f"| {name} | {shown} | {found.num_evaluations} | {found.error / best:.3f} | "
+                f"| {name} | {shown} | {result.num_evaluations} | {result.score / best:.3f} | "
                 f"{100 * share:.1f} % |"
             )
 
 
-def _errors(scales: npt.NDArray[np.float64], policies: PolicyArray) -> list[float]:
-    """Return an error per policy that falls with the square of each bit-width."""
-    errors: list[float] = (scales / policies.astype(float) ** 2).sum(axis=(1, 2)).tolist()
-    return errors
+def _scores(scales: npt.NDArray[np.float64], policies: PolicyArray) -> list[float]:
+    """Return a score per policy that falls with the square of each bit-width."""
+    scores: list[float] = (scales / policies.astype(float) ** 2).sum(axis=(1, 2)).tolist()
+    return scores
 
 
 def _network(name: str) -> NetworkSpec:

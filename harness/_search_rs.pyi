@@ -9,6 +9,7 @@ import numpy.typing as npt
 __all__ = [
     "BudgetError",
     "GreedySearch",
+    "Layer",
     "Network",
     "NetworkError",
     "OptionError",
@@ -54,8 +55,6 @@ class ScoreError(SearchError):
     expected: int
     index: int
     value: float
-    known: float
-    given: float
 
 class OptionError(SearchError):
     """A setting is out of range."""
@@ -68,19 +67,38 @@ class StateError(SearchError):
     found: int
 
 @final
-class Network:
-    """The quantized layers of a network, in execution order.
+class Layer:
+    """One quantized layer.
 
-    Each layer is (name, MACs for one input, weight parameters, weight candidates, act candidates);
-    candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
+    `macs` are its multiply-accumulates for one input, `weight_count` its weight parameters.
+    Candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
 
     Raises:
-        NetworkError: no layer, no MACs, bad candidates, or counts too large for 64-bit costs.
+        NetworkError: no MACs, or bad candidates.
     """
 
     def __new__(
-        cls, layers: Sequence[tuple[str, int, int, Sequence[int], Sequence[int]]], /
-    ) -> Network: ...
+        cls,
+        name: str,
+        *,
+        macs: int,
+        weight_count: int,
+        weight_candidates: Sequence[int],
+        act_candidates: Sequence[int],
+    ) -> Layer: ...
+    @property
+    def name(self) -> str:
+        """Name of the layer."""
+
+@final
+class Network:
+    """The quantized layers of a network, in execution order.
+
+    Raises:
+        NetworkError: no layer, or counts too large for 64-bit costs.
+    """
+
+    def __new__(cls, layers: Sequence[Layer], /) -> Network: ...
     @property
     def num_layers(self) -> int:
         """Number of layers."""
@@ -109,16 +127,6 @@ class Network:
         `policies` and errors are those of `bitops`.
         """
 
-    def uniform(self, weight_bits: int, act_bits: int) -> npt.NDArray[np.uint8]:
-        """Return the uniform policy, a uint8 array of shape (layers, 2).
-
-        Each side of each layer takes its nearest candidate not below the bits asked for, else its
-        largest.
-
-        Raises:
-            PolicyError: bits outside 1 to 32.
-        """
-
 @final
 class TraceStep:
     """One step of a search."""
@@ -132,8 +140,8 @@ class TraceStep:
         """Changes as (layer index, "weight" or "act", bits before, bits after)."""
 
     @property
-    def error(self) -> float | None:
-        """Error after the step, None in the phase "finish", which evaluates nothing."""
+    def score(self) -> float | None:
+        """Score after the step, None in the phase "finish", which evaluates nothing."""
 
     @property
     def bitops(self) -> int:
@@ -141,15 +149,15 @@ class TraceStep:
 
 @final
 class SearchResult:
-    """What a search found."""
+    """What came out of a search."""
 
     @property
     def policy(self) -> npt.NDArray[np.uint8]:
-        """Policy with the lowest error within the target, a new uint8 array (layers, 2)."""
+        """Policy with the lowest score within the target, a new uint8 array (layers, 2)."""
 
     @property
-    def error(self) -> float:
-        """Its error."""
+    def score(self) -> float:
+        """Its score."""
 
     @property
     def bitops(self) -> int:
@@ -157,11 +165,7 @@ class SearchResult:
 
     @property
     def num_evaluations(self) -> int:
-        """Different policies whose error the search needed, restored ones included."""
-
-    @property
-    def num_restored(self) -> int:
-        """How many of those were restored and not evaluated again."""
+        """Different policies whose score the search asked for."""
 
     @property
     def trace(self) -> list[TraceStep]:
@@ -169,18 +173,21 @@ class SearchResult:
 
 @final
 class GreedySearch:
-    """Bidirectional greedy search for the policy with the lowest error within a target.
+    """Bidirectional greedy search for the policy with the lowest score within a target.
 
-    `start` is a policy, by default the largest candidates. `error_weight` weighs the error against
-    the BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose error may be needed,
-    restored ones included. `anchors` scores the uniform policies within the target first.
-    `climbs` is from how many of the best of those the upward pass starts as well.
-    `exchange_limit` bounds the policies that exchanges of one move up for one down may need on top;
-    0 turns them off.
+    `start` is a policy, by default the largest candidates. `error_weight` weighs the normalised
+    score against the normalised BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose
+    score the search may ask for. `anchors` are policies, shape (n, layers, 2); those within the
+    target are scored first, together with the start. `climbs` is from how many of the best of them
+    moves up start. `exchange_limit` bounds the policies that exchanges of one move up for one down
+    may ask for on top; 0 turns them off.
+
+    A search that is made anew and given the same scores takes the same steps: to resume one, answer
+    from what is known already.
 
     Raises:
         BudgetError: the target is below the smallest reachable; carries both in BitOPs.
-        PolicyError: `start` is no policy of the network.
+        PolicyError: `start` or an anchor is no policy of the network.
         OptionError: a setting is out of range.
     """
 
@@ -192,23 +199,12 @@ class GreedySearch:
         start: npt.ArrayLike | None = None,
         error_weight: float = 1.5,
         evaluations: int | None = None,
-        anchors: bool = True,
+        anchors: npt.ArrayLike | None = None,
         climbs: int = 0,
         exchange_limit: int = 0,
     ) -> GreedySearch: ...
-    def restore(self, policies: npt.ArrayLike, errors: Iterable[SupportsFloat]) -> None:
-        """Preload known errors: of this search before it stopped, or of another on the same images.
-
-        `policies` are integers of shape (n, layers, 2), `errors` n finite numbers.
-
-        Raises:
-            PolicyError: a policy is not one of the network.
-            ScoreError: another number of errors, one not finite, or two for one policy.
-            StateError: policies were proposed already, or the search is busy.
-        """
-
     def propose(self) -> npt.NDArray[np.uint8] | None:
-        """Return the policies whose errors are needed, uint8 (n, layers, 2), or None at the end.
+        """Return the policies whose scores are needed, uint8 (n, layers, 2), or None at the end.
 
         Until `observe` the same policies are returned again.
 
@@ -216,18 +212,18 @@ class GreedySearch:
             StateError: the search is busy.
         """
 
-    def observe(self, errors: Iterable[SupportsFloat], /) -> None:
-        """Take the errors of the policies last proposed, in their order; lower is better.
+    def observe(self, scores: Iterable[SupportsFloat], /) -> None:
+        """Take the scores of the policies last proposed, in their order; lower is better.
 
         Raises:
-            ScoreError: another number of errors, or one not finite; the search is as it was.
+            ScoreError: another number of scores, or one not finite; the search is as it was.
             StateError: nothing is proposed, or the search is busy.
         """
 
     def run(
         self, evaluate: Callable[[npt.NDArray[np.uint8]], Iterable[SupportsFloat]], /
     ) -> SearchResult:
-        """Search to the end, calling `evaluate` for the errors of each batch of policies.
+        """Search to the end, calling `evaluate` for the scores of each batch of policies.
 
         `evaluate` takes a uint8 array of shape (n, layers, 2), its own copy, and returns n finite
         numbers, lower is better. What it raises passes through, Ctrl-C included, and the search can
@@ -239,7 +235,7 @@ class GreedySearch:
         """
 
     def result(self) -> SearchResult:
-        """Return what the search found.
+        """Return what came out of the search.
 
         Raises:
             StateError: the search has not ended, or is busy.

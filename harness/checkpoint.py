@@ -5,6 +5,7 @@ sizes and SHA-256 of its files in `manifest.json`. A checkpoint that is there is
 damaged later is recognised.
 """
 
+import hashlib
 import io
 import re
 import shutil
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from harness.errors import CheckpointError, ModelError
 from harness.models import create_model
+from harness.problem.candidates import Candidates
+from harness.problem.network import NetworkSpec
 from harness.quant.convert import convert
 from harness.quant.supernet import Supernet
 from harness.run.files import sync_folder, write_bytes
@@ -45,6 +48,44 @@ def checkpoint_path(run: RunDir, step: int) -> Path:
 def newest_checkpoint(run: RunDir) -> Path | None:
     """Return the checkpoint of the latest step; None where there is none."""
     return max(run.checkpoints.glob("step_" + "[0-9]" * 8), default=None)
+
+
+def existing_checkpoint(run: RunDir) -> Path:
+    """Return the checkpoint of the latest step.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    checkpoint = newest_checkpoint(run)
+    if checkpoint is None:
+        raise CheckpointError(f"run {run.path} has no checkpoint; train it first")
+    return checkpoint
+
+
+def weights_digest(checkpoint: Path) -> str:
+    """Return 16 hex digits of a checkpoint's averaged weights, which no later step changes.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete or damaged.
+    """
+    return hashlib.sha256(read_checked(checkpoint, EMA_FILE)).hexdigest()[:16]
+
+
+def load_candidates(checkpoint: Path, network: NetworkSpec) -> Candidates:
+    """Return what each layer could take when a checkpoint was made.
+
+    Raises:
+        CheckpointError: The checkpoint is incomplete, damaged, or of another network.
+    """
+    task = load_state(checkpoint)["task"]
+    if "candidates" not in task:  # Before they were saved, nothing could take any away.
+        return network.candidates
+    try:
+        return network.candidates.with_rows(task["candidates"])
+    except (KeyError, TypeError, ValueError) as problem:
+        raise CheckpointError(
+            f"checkpoint {checkpoint} has {problem}; {older_one(checkpoint)}"
+        ) from None
 
 
 def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
@@ -126,8 +167,8 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], *, checkpoint: Path) -> 
         ) from None
 
 
-def load_supernet(run: RunDir) -> Supernet:
-    """Return the run's averaged supernet in evaluation mode, from its newest checkpoint.
+def load_supernet(run: RunDir, *, checkpoint: Path | None = None) -> Supernet:
+    """Return the run's averaged supernet in evaluation mode, by default of its newest checkpoint.
 
     Raises:
         RunError: The folder is no supernet run.
@@ -135,7 +176,7 @@ def load_supernet(run: RunDir) -> Supernet:
     """
     network = run.load_network()
     config = run.load_config()
-    checkpoint = _existing_checkpoint(run)
+    checkpoint = checkpoint or existing_checkpoint(run)
     check_configuration(checkpoint, config)
     model = create_model(
         config.model.model_copy(update={"pretrained": False}),
@@ -155,7 +196,7 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         CheckpointError: The run has no whole checkpoint.
     """
     if path.is_dir():
-        checkpoint = _existing_checkpoint(RunDir(path))
+        checkpoint = existing_checkpoint(RunDir(path))
         fill(model, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
         return
     try:
@@ -168,13 +209,6 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(
             f"weights {path} do not fit the model: {_first_line(error)}; check model.weights"
         ) from None
-
-
-def _existing_checkpoint(run: RunDir) -> Path:
-    checkpoint = newest_checkpoint(run)
-    if checkpoint is None:
-        raise CheckpointError(f"run {run.path} has no checkpoint; train it first")
-    return checkpoint
 
 
 def _to_safetensors(tensors: dict[str, Tensor]) -> bytes:

@@ -17,6 +17,7 @@ from harness.errors import ConfigError, HarnessError, Stopped
 
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
+    from harness.runtime import TerminalObserver
     from harness.search.driver import SearchOutcome
 
 app = typer.Typer(
@@ -92,7 +93,9 @@ def bitops(
     model: Annotated[str, typer.Argument(help="Built-in or timm model name.")],
     weight_bits: Annotated[int | None, typer.Option(min=1, max=32)] = None,
     act_bits: Annotated[int | None, typer.Option(min=1, max=32)] = None,
-    policy: Annotated[Path | None, typer.Option(help="A policy.json instead of bits.")] = None,
+    policy_file: Annotated[
+        Path | None, typer.Option("--policy", help="A policy.json instead of bits.")
+    ] = None,
     input_size: Annotated[
         int | None, typer.Option(min=1, help="Height and width; 32 for built-in models, else 224.")
     ] = None,
@@ -110,7 +113,7 @@ def bitops(
 
     if convention != "paper":
         raise ConfigError(f"convention {convention} is unknown; the only one is paper")
-    if policy is not None and (weight_bits or act_bits):
+    if policy_file is not None and (weight_bits or act_bits):
         raise ConfigError("--policy and --weight-bits or --act-bits exclude each other; give one")
     size = input_size or default_input_size(model)[1]
     network = describe_network(
@@ -122,12 +125,12 @@ def bitops(
         num_classes=num_classes,
         config=QuantConfig(),
     )
-    chosen = (
-        load_policy(policy, network)
-        if policy is not None
+    policy = (
+        load_policy(policy_file, network)
+        if policy_file is not None
         else same_bits_policy(network, weight_bits=weight_bits or 4, act_bits=act_bits or 4)
     )
-    _show(tables.ledger_json(network, chosen), tables.ledger_table(network, chosen), json=json)
+    _show(tables.ledger_json(network, policy), tables.ledger_table(network, policy), json=json)
 
 
 @app.command()
@@ -172,14 +175,16 @@ def search(
     options = driver.SearchOptions(
         strategy=strategy, evaluations=evaluations, seed=seed, resume=resume
     )
-    with _work():
-        outcomes = driver.search(folder, target_bitops, out=out, options=options)
+    with _work(), _observer() as observer:
+        outcomes = driver.search(folder, target_bitops, out=out, options=options, observer=observer)
     _show_outcomes(folder, outcomes, json=json)
 
 
 @app.command("eval")
 def evaluate(
-    policy: Annotated[str, typer.Option(help="A policy.json, or uniform bits W/A.")],
+    policy_text: Annotated[
+        str, typer.Option("--policy", help="A policy.json, or uniform bits W/A.")
+    ],
     run: RunOption = None,
     split: Annotated[str, typer.Option(help="train, search or test.")] = "test",
     json: JsonOption = False,
@@ -189,16 +194,16 @@ def evaluate(
         raise ConfigError(f"split {split} is unknown; choose train, search or test")
     folder = _run_or_newest(run)
     from harness.run.policy_file import resolve_policy
-    from harness.search.evaluator import load_run
+    from harness.trained_run import load_run
 
-    chosen = resolve_policy(policy, folder.load_network())
+    network = folder.load_network()
+    resolve_policy(policy_text, network)  # Refuses a mistake before weights and data are loaded.
     with _work():
         trained = load_run(folder)
-        (accuracy,) = trained.accuracy([chosen], split=split)
-    values = tables.evaluation_json(
-        trained.supernet.network, chosen, accuracy=accuracy, split=split
-    )
-    _show(values, tables.evaluation_table(values, label=policy, split=split), json=json)
+        policy = resolve_policy(policy_text, network, candidates=trained.candidates)
+        (accuracy,) = trained.accuracy([policy], split=split)
+    values = tables.evaluation_json(network, policy, accuracy=accuracy, split=split)
+    _show(values, tables.evaluation_table(values, label=policy_text, split=split), json=json)
 
 
 @app.command()
@@ -214,14 +219,17 @@ def demo(
     from harness.main_job import run_main_job
 
     _setup_logging()
-    with _work():
-        run, outcomes = run_main_job(config, out=out)
+    with _work(), _observer() as observer:
+        run, outcomes = run_main_job(config, out=out, observer=observer)
     _show_outcomes(run, outcomes, json=json)
 
 
 @contextmanager
 def _work() -> Iterator[None]:
-    """Keep stdout for results (DeepSpeed, for one, logs to it), and part from other ranks after."""
+    """Send to stderr whatever the work prints, and leave the process group when it ends.
+
+    Stdout is for results alone; DeepSpeed, for one, logs to it.
+    """
     from harness.runtime import leave_process_group
 
     with redirect_stdout(sys.stderr):
@@ -242,6 +250,12 @@ def _run_or_newest(run: Path | None) -> "RunDir":
     return newest_finished_run() if run is None else RunDir(run)
 
 
+def _observer() -> "TerminalObserver":
+    from harness.runtime import TerminalObserver
+
+    return TerminalObserver()
+
+
 def _setup_logging() -> None:
     from harness.runtime import setup_logging
 
@@ -250,18 +264,24 @@ def _setup_logging() -> None:
 
 def _show_outcomes(run: "RunDir", outcomes: "list[SearchOutcome]", *, json: bool) -> None:
     _show(tables.outcomes_json(run, outcomes), tables.outcomes_table(outcomes), json=json)
-    if not json:
+    if not json and _is_main_process():
         folders = [str(run.path), *(str(outcome.folder) for outcome in outcomes)]
         Console(soft_wrap=True).print("artefacts: " + "  ".join(folders), highlight=False)
 
 
 def _show(values: dict[str, Any], table: Any, *, json: bool) -> None:
+    if not _is_main_process():
+        return  # Every rank has the same results.
     if json:
         import json as json_module
 
         typer.echo(json_module.dumps(values))
     else:
         Console().print(table)
+
+
+def _is_main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
 
 
 if __name__ == "__main__":

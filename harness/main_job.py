@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from harness.errors import ConfigError
+from harness.observer import SILENCE, Observer
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
 from harness.run.config import Config
@@ -23,12 +24,15 @@ def halfway_target(network: NetworkSpec) -> str:
     return f"{sum(costs) / 2e6:.3f}M"
 
 
-def run_main_job(config: Config, *, out: Path | None = None) -> tuple[RunDir, list[SearchOutcome]]:
+def run_main_job(
+    config: Config, *, out: Path | None = None, observer: Observer = SILENCE
+) -> tuple[RunDir, list[SearchOutcome]]:
     """Train a supernet and search it under two budgets; goes on where an earlier call stopped.
 
     Args:
         config: A supernet configuration with 2 and 3 bits among its candidates.
         out: Run folder.
+        observer: Told how far the search is.
 
     Raises:
         ConfigError: The configuration is another one; nothing was trained.
@@ -36,7 +40,7 @@ def run_main_job(config: Config, *, out: Path | None = None) -> tuple[RunDir, li
     _check(config)
     run = train(config, out=out)
     targets = [HIGH_TARGET, halfway_target(run.load_network())]
-    return run, search(run, targets, options=SearchOptions(resume=True))
+    return run, search(run, targets, options=SearchOptions(resume=True), observer=observer)
 
 
 def _check(config: Config) -> None:

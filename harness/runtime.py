@@ -22,6 +22,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -31,6 +32,7 @@ from typing_extensions import Self
 
 import harness
 from harness.errors import RunError
+from harness.observer import Task
 from harness.quant.lsq import NCHW_DIMS
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -114,6 +116,46 @@ def progress(*, enabled: bool) -> Progress:
         console=Console(stderr=True),  # Standard output is for results.
         disable=not enabled,
     )
+
+
+class TerminalObserver:
+    """Shows tasks on the error stream from the first that begins until the `with` block ends.
+
+    Not before: a display of training may go first, and two at once would write over each other.
+    """
+
+    def __init__(self) -> None:
+        self._progress = progress(enabled=True)
+
+    def begin(self, name: str, *, total: float | None = None) -> Task:
+        """Show a new task."""
+        self._progress.start()
+        return _TerminalTask(self._progress, self._progress.add_task(name, total=total))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._progress.tasks:  # Stopping what never started would print an empty line.
+            self._progress.stop()
+
+
+class _TerminalTask:
+    def __init__(self, display: Progress, task: TaskID) -> None:
+        self._display = display
+        self._task = task
+        self._done = 0.0
+
+    def advance(self, amount: float = 1.0) -> None:
+        self._done += amount
+        self._display.update(self._task, completed=self._shown())
+
+    def end(self) -> None:
+        self._display.update(self._task, total=self._shown())
+
+    def _shown(self) -> float:
+        # The display cuts off what is behind the point: ten tenths must be 1, not 0.99999999.
+        return round(self._done, 6)
 
 
 def seed_step(seed: int, step: int, *, rank: int = 0) -> None:

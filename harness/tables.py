@@ -97,21 +97,26 @@ def evaluation_table(values: dict[str, Any], *, label: str, split: str) -> Table
 
 
 def outcomes_json(run: "RunDir", outcomes: "list[SearchOutcome]") -> dict[str, Any]:
-    """Return what a search found; the first target's values also stand at the top level."""
+    """Return the results of a search; the first target's values also stand at the top level."""
     network = run.load_network()
     results = [_outcome_json(network, outcome) for outcome in outcomes]
-    return {"run": str(run.path), "strategy": "greedy", **results[0], "targets": results}
+    return {
+        "run": str(run.path),
+        "strategy": outcomes[0].strategy,
+        **results[0],
+        "targets": results,
+    }
 
 
 def outcomes_table(outcomes: "list[SearchOutcome]") -> Table:
-    """Return budgets, found policies and the uniform policies beside them."""
+    """Return budgets, each with the policy of the search and the uniform policies beside it."""
     table = Table("budget", "policy", "BitOPs", "search accuracy", "test accuracy", box=None)
     for outcome in outcomes:
         budget = f"{outcome.target_text} = {format_bitops(outcome.target_bitops)}"
         rows = [
-            ("found", outcome.found),
-            ("best uniform within the budget", outcome.uniform_within),
-            ("uniform at equal or higher cost", outcome.uniform_above),
+            ("found", outcome.best),
+            ("best uniform within the budget", outcome.best_uniform),
+            ("uniform at equal or higher cost", outcome.dearer_uniform),
         ]
         for label, reported in rows:
             if reported is not None:
@@ -142,14 +147,14 @@ def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, A
             "accuracy": accuracy,
         }
 
-    found = reported(outcome.found)
-    assert found is not None
+    best = reported(outcome.best)
+    assert best is not None
     return {
-        **found,
+        **best,
         "target_bitops": outcome.target_bitops,
         "evaluations": outcome.evaluations,
         "seconds": outcome.seconds,
         "policy_file": str(outcome.folder / "policy.json"),
-        "uniform_within": reported(outcome.uniform_within),
-        "uniform_above": reported(outcome.uniform_above),
+        "uniform_within": reported(outcome.best_uniform),
+        "uniform_above": reported(outcome.dearer_uniform),
     }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import PolicyError
+from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import MAX_BITS, Policy, parse_bits
 from harness.run.files import FileFormat, read_json, write_json
@@ -11,19 +12,27 @@ from harness.run.files import FileFormat, read_json, write_json
 POLICY_FORMAT = FileFormat(name="policy", error=PolicyError)
 
 
-def resolve_policy(text: str, network: NetworkSpec) -> Policy:
+def resolve_policy(
+    text: str, network: NetworkSpec, *, candidates: Candidates | None = None
+) -> Policy:
     """Return the policy of a `policy.json` path or of uniform bits `W/A`, checked to be trained.
+
+    Args:
+        text: What the user typed.
+        network: The network of the policy.
+        candidates: What its layers may take now; by default what they begin with.
 
     Raises:
         PolicyError: The file is unusable, of another network, or has bits that are no candidates.
     """
+    candidates = candidates or network.candidates
     if Path(text).is_file() or text.endswith(".json"):
         policy = load_policy(Path(text), network)
     else:
         weight_bits, act_bits = parse_bits(text)
-        policy = network.candidates.uniform(weight_bits=weight_bits, act_bits=act_bits)
-        trained_weights = network.candidates.free_bits("weight")
-        trained_acts = network.candidates.free_bits("act")
+        policy = candidates.uniform(weight_bits=weight_bits, act_bits=act_bits)
+        trained_weights = candidates.free_bits("weight")
+        trained_acts = candidates.free_bits("act")
         for bits, side, trained in (
             (weight_bits, "weight", trained_weights),
             (act_bits, "act", trained_acts),
@@ -33,7 +42,7 @@ def resolve_policy(text: str, network: NetworkSpec) -> Policy:
                     f"policy {text}: {bits} {side} bits were not trained, the candidates are "
                     f"{', '.join(map(str, trained))}; choose from them"
                 )
-    network.candidates.check(policy)
+    candidates.check(policy)
     return policy
 
 

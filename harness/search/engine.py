@@ -1,6 +1,6 @@
 """The only door to the Rust engine: networks and policies in its form, its result in ours."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import _search_rs
-from harness._search_rs import GreedySearch, Network, SearchResult
+from harness._search_rs import GreedySearch, Layer, Network, SearchResult
 from harness.errors import BudgetError, ConfigError, HarnessError, RunError
+from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 
@@ -17,16 +18,16 @@ PolicyArray = npt.NDArray[np.uint8]
 """Policies as (n, layers, 2): weight bits, activation bits."""
 
 Evaluate = Callable[[PolicyArray], Sequence[float]]
-"""Returns one error per policy, lower is better."""
+"""Returns one score per policy, lower is better."""
 
 CLIMBS = 5
 """From how many of the best uniform policies within the budget the search goes up as well."""
 
 EXCHANGE_EVALUATIONS = 200
-"""Most policies that the last phase, one move up for one down, may need on top."""
+"""Most policies that the last phase, one move up for one down, may ask for on top."""
 
 LARGEST_LIMIT = 2**64 - 1
-"""What the engine counts to; no search reaches it, so a limit beyond is this one."""
+"""The largest number that the engine takes. No search gets there, so it stands for any above."""
 
 ERRORS: dict[type[_search_rs.SearchError], type[HarnessError]] = {
     _search_rs.BudgetError: BudgetError,
@@ -36,28 +37,31 @@ ERRORS: dict[type[_search_rs.SearchError], type[HarnessError]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
-    """What a search found."""
+class EngineResult:
+    """What came out of a search."""
 
     policy: Policy
-    error: float
+    """The one with the lowest score within the target."""
+    score: float
     num_evaluations: int
-    num_restored: int
+    """Different policies that the search asked for."""
     trace: list[dict[str, Any]]
+    """The search's steps as they stand in policy.json, where a score is still called `error`."""
 
 
-def engine_network(network: NetworkSpec) -> Network:
-    """Return the network in the engine's form."""
+def engine_network(network: NetworkSpec, candidates: Candidates) -> Network:
+    """Return the network in the engine's form, its layers free to take these candidates."""
+    layers = zip(network.layers, candidates.layers, strict=True)
     return Network(
         [
-            (
+            Layer(
                 layer.name,
-                layer.macs,
-                layer.weight_count,
-                layer.weight_candidates,
-                layer.act_candidates,
+                macs=layer.macs,
+                weight_count=layer.weight_count,
+                weight_candidates=choice.weight,
+                act_candidates=choice.act,
             )
-            for layer in network.layers
+            for layer, choice in layers
         ]
     )
 
@@ -67,51 +71,50 @@ def greedy_search(
     target_bitops: int,
     evaluate: Evaluate,
     *,
+    candidates: Candidates,
     error_weight: float,
     evaluations: int | None = None,
-    known: Iterable[tuple[Policy, float]] = (),
-) -> Found:
+) -> EngineResult:
     """Run the bidirectional greedy search (arXiv 2401.01543, section 3.4; search_rs/src/greedy.rs).
 
+    The same scores lead to the same steps. So a search is resumed by running it again with an
+    `evaluate` that answers from what it knows.
+
     Args:
-        network: Layers and candidates.
+        network: The layers.
         target_bitops: Hard budget for one input.
-        evaluate: Scores a batch of policies on the same images every time.
-        error_weight: Weight of the normalised error against the normalised BitOPs saved.
-        evaluations: Most policies whose error may be needed, known ones included; None is no limit.
-        known: Policies with their errors from a journal, which are not evaluated again.
+        evaluate: Scores a batch of policies, on the same images every time.
+        candidates: What each layer may take now.
+        error_weight: Weight of the normalised score against the normalised BitOPs saved.
+        evaluations: Most policies that `evaluate` may be asked for; None is no limit.
 
     Raises:
-        HarnessError: The engine refuses the network, the target, an option or a known policy.
+        HarnessError: The engine refuses the network, the target or an option.
     """
+    anchors = [policy.bits for policy in candidates.uniform_policies.values()]
     try:
         search = GreedySearch(
-            engine_network(network),
+            engine_network(network, candidates),
             min(target_bitops, LARGEST_LIMIT),
             error_weight=error_weight,
             evaluations=None if evaluations is None else min(evaluations, LARGEST_LIMIT),
+            anchors=np.array(anchors, np.uint8) if anchors else None,
             climbs=CLIMBS,
             exchange_limit=EXCHANGE_EVALUATIONS if evaluations is None else 0,
         )
-        pairs = list(known)
-        if pairs:
-            search.restore(
-                np.array([policy.bits for policy, _ in pairs], np.uint8), [e for _, e in pairs]
-            )
     except _search_rs.SearchError as problem:
         raise ERRORS.get(type(problem), RunError)(str(problem)) from None
-    return _found(search.run(evaluate))
+    return _result(search.run(evaluate))
 
 
-def _found(result: SearchResult) -> Found:
+def _result(result: SearchResult) -> EngineResult:
     trace = [
-        {"phase": s.phase, "changes": s.changes, "error": s.error, "bitops": s.bitops}
+        {"phase": s.phase, "changes": s.changes, "error": s.score, "bitops": s.bitops}
         for s in result.trace
     ]
-    return Found(
+    return EngineResult(
         policy=Policy(result.policy.tolist()),
-        error=result.error,
+        score=result.score,
         num_evaluations=result.num_evaluations,
-        num_restored=result.num_restored,
         trace=trace,
     )

@@ -1,18 +1,19 @@
-"""Every evaluated policy on disk as soon as it is known, so that a search can go on after a kill.
+"""`journal.jsonl`: every evaluated policy on disk at once, so that a killed search can go on.
 
-One JSON object per line: a header that says what the errors were counted with, then one line per
-batch of policies, flushed to disk before the search goes on. A kill can tear the last line, which
-is then dropped; damage anywhere else is refused, for what stands behind it would be lost.
+One JSON object per line: a header that says what the wrong images were counted with, then one line
+per batch of policies, flushed to disk before the search goes on. A kill can tear the last line,
+which is then dropped. Damage anywhere else is refused: everything behind it would be lost in
+silence.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import PolicyError, RunError
-from harness.problem.network import NetworkSpec
+from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.run.files import FileFormat, write_text
 
@@ -20,103 +21,95 @@ JOURNAL_FORMAT = FileFormat(name="journal")
 
 
 class Journal:
-    """The evaluated policies of one search, in memory and in `journal.jsonl`.
+    """The file of one target; `PolicyArchive` holds its contents in memory."""
 
-    Attributes:
-        errors: Wrong images by policy, in the order they were evaluated.
-    """
-
-    def __init__(
-        self,
-        path: Path | None,
-        header: dict[str, Any],
-        network: NetworkSpec,
-        *,
-        known: Mapping[Policy, int] | None = None,
-    ) -> None:
-        """Open a journal, or start it.
+    def __init__(self, path: Path, header: dict[str, Any], candidates: Candidates) -> None:
+        """Name a journal; nothing is read or written yet.
 
         Args:
-            path: The file; None keeps nothing on disk (ranks beside the first).
-            header: What the errors depend on: network, number of images, weights ...
-            network: The network of the policies.
-            known: Wrong images by policy from elsewhere, kept too, so that this file alone leads to
-                the same result again; what the file says goes before.
+            path: The file.
+            header: What the counts depend on: network, number of `images`, weights ...
+            candidates: What the layers of its policies may take.
+        """
+        self._path = path
+        self._header = {"format": JOURNAL_FORMAT.version, **header}
+        self._candidates = candidates
+        self._num_images: int = header["images"]
+
+    def read(self) -> dict[Policy, int]:
+        """Return wrong images by policy; none where there is no file.
 
         Raises:
             RunError: The file was made with another header, or is damaged.
         """
-        self.errors: dict[Policy, int] = {}
-        self._path = path
-        self._network = network
-        self._num_images: int = header["images"]
-        if path is None:
-            return
-        head = {"format": JOURNAL_FORMAT.version, **header}
-        if path.exists():
-            self._load(path, head)
-        for policy, count in (known or {}).items():
-            self.errors.setdefault(policy, count)
-        # Written anew, so that a torn last line is gone.
-        lines = [json.dumps(head), *([self._line(self.errors)] if self.errors else [])]
-        write_text(path, "\n".join(lines) + "\n")
+        wrong_counts: dict[Policy, int] = {}
+        for number, line in enumerate(self._batch_lines(), start=2):
+            place = f"line {number} of {self._path}"
+            for policy, count in self._parsed_batch(line, place=place):
+                if wrong_counts.setdefault(policy, count) != count:
+                    earlier = wrong_counts[policy]
+                    raise _damaged(place, f"{count} wrong images, {earlier} earlier")
+        return wrong_counts
 
-    def add(self, policies: Sequence[Policy], errors: Sequence[int]) -> None:
-        """Keep a batch of evaluated policies; returns when it is on disk."""
-        batch = dict(zip(policies, errors, strict=True))
-        self.errors.update(batch)
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(self._line(batch) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+    def rewrite(self, wrong_counts: Mapping[Policy, int]) -> None:
+        """Start the file anew with these policies, in one write that a kill cannot tear."""
+        batch = [self._line(wrong_counts)] if wrong_counts else []
+        write_text(self._path, "\n".join([json.dumps(self._header), *batch]) + "\n")
+
+    def append(self, wrong_counts: Mapping[Policy, int]) -> None:
+        """Add a batch of evaluated policies; returns when it is on disk."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(self._line(wrong_counts) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     @staticmethod
-    def _line(batch: dict[Policy, int]) -> str:
-        policies = [policy.bits for policy in batch]
-        return json.dumps({"policies": policies, "errors": list(batch.values())})
+    def _line(wrong_counts: Mapping[Policy, int]) -> str:
+        policies = [policy.bits for policy in wrong_counts]
+        return json.dumps({"policies": policies, "errors": list(wrong_counts.values())})
 
-    def _load(self, path: Path, head: dict[str, Any]) -> None:
-        *whole, torn = path.read_bytes().split(b"\n")
-        if not whole and json.dumps(head).encode().startswith(torn):
-            return  # Killed before the first line was whole.
-        first = _parsed([*whole, torn][0], place=f"line 1 of {path}")
-        if "format" not in first:
-            raise _damaged(f"line 1 of {path}", "no header of a journal")
-        if not whole or first != json.loads(json.dumps(head)):
+    def _batch_lines(self) -> list[bytes]:
+        """Return the whole lines behind the header, which is checked."""
+        if not self._path.exists():
+            return []
+        *whole, torn = self._path.read_bytes().split(b"\n")
+        if not whole and json.dumps(self._header).encode().startswith(torn):
+            return []  # Killed before the first line was whole.
+        place = f"line 1 of {self._path}"
+        header = _parsed([*whole, torn][0], place=place)
+        if "format" not in header:
+            raise _damaged(place, "no header of a journal")
+        if not whole or header != json.loads(json.dumps(self._header)):
             raise RunError(
-                f"journal {path} was made with other weights, images or settings; "
+                f"journal {self._path} was made with other weights, images or settings; "
                 "remove it or give another --out"
             )
-        for number, line in enumerate(whole[1:], start=2):
-            self._read_batch(line, place=f"line {number} of {path}")
+        return whole[1:]
 
-    def _read_batch(self, line: bytes, *, place: str) -> None:
+    def _parsed_batch(self, line: bytes, *, place: str) -> list[tuple[Policy, int]]:
         values = _parsed(line, place=place)
         try:
             policies = [self._policy(bits) for bits in values["policies"]]
-            counts = [self._count(error) for error in values["errors"]]
+            wrong_counts = [self._wrong_count(count) for count in values["errors"]]
         except (KeyError, TypeError, ValueError, PolicyError) as problem:
             raise _damaged(place, str(problem).partition(";")[0]) from None
-        if len(policies) != len(counts):
-            raise _damaged(place, f"{len(policies)} policies with {len(counts)} errors")
-        for policy, count in zip(policies, counts, strict=True):
-            if self.errors.setdefault(policy, count) != count:
-                raise _damaged(place, f"{count} errors, {self.errors[policy]} earlier")
+        if len(policies) != len(wrong_counts):
+            raise _damaged(place, f"{len(policies)} policies with {len(wrong_counts)} counts")
+        return list(zip(policies, wrong_counts, strict=True))
 
     def _policy(self, pairs: Any) -> Policy:
         if not all(type(bits) is int for pair in pairs for bits in pair):
             raise ValueError("bits that are no whole numbers")
         policy = Policy(pairs)
-        if len(policy) != len(self._network.layers):
-            raise ValueError(f"{len(policy)} layers, not {len(self._network.layers)}")
-        self._network.candidates.check(policy)
+        if len(policy) != len(self._candidates.layers):
+            raise ValueError(f"{len(policy)} layers, not {len(self._candidates.layers)}")
+        self._candidates.check(policy)
         return policy
 
-    def _count(self, error: Any) -> int:
-        if type(error) is not int or not 0 <= error <= self._num_images:
-            raise ValueError(f"an error that is no count up to {self._num_images}")
-        return error
+    def _wrong_count(self, value: Any) -> int:
+        if type(value) is not int or not 0 <= value <= self._num_images:
+            raise ValueError(f"a count that is no whole number up to {self._num_images}")
+        return value
 
 
 def _parsed(line: bytes, *, place: str) -> dict[str, Any]:

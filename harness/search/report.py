@@ -7,14 +7,13 @@ the test split is read last, and decides nothing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
-from rich.progress import Progress
-
+from harness.observer import SILENCE, Observer
+from harness.problem.candidates import Candidates
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
-from harness.search.evaluator import TrainedRun
+from harness.trained_run import TrainedRun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,88 +32,103 @@ class ReportedPolicy:
 class Report:
     """What a target gives, and what it is compared with."""
 
-    found: ReportedPolicy
-    uniform_within: ReportedPolicy | None
+    best: ReportedPolicy
+    """The most accurate policy within the target, by the search split: the search's result."""
+    best_uniform: ReportedPolicy | None
     """The most accurate uniform W/A policy within the target, by the search split."""
-    uniform_above: ReportedPolicy | None
-    """The cheapest policy with equal weight and activation bits that costs at least as much."""
+    dearer_uniform: ReportedPolicy | None
+    """The cheapest policy with equal weight and activation bits that costs no less than `best`."""
 
 
 def finalists(
-    network: NetworkSpec, known: Mapping[Policy, int], target: int, *, limit: int
+    network: NetworkSpec, wrong_counts: Mapping[Policy, int], target: int, *, limit: int
 ) -> list[Policy]:
-    """Return the policies within the target that have the fewest errors; ties go to the cheaper.
+    """Return the policies within the target that get the fewest images wrong, the best first.
 
     Args:
         network: The network of the policies.
-        known: Wrong images by evaluated policy.
+        wrong_counts: Wrong images by evaluated policy; ties go to the cheaper policy.
         target: Budget in BitOPs.
         limit: Most policies returned.
     """
     ranked = sorted(
-        (wrong, bitops(network, policy), policy.bits, policy) for policy, wrong in known.items()
+        (count, bitops(network, policy), policy) for policy, count in wrong_counts.items()
     )
-    return [policy for _, cost, _, policy in ranked if cost <= target][:limit]
+    return [policy for _, cost, policy in ranked if cost <= target][:limit]
 
 
 def report(
-    trained: TrainedRun, known: Mapping[Policy, int], target: int, *, bar: Progress, text: str
+    trained: TrainedRun,
+    wrong_counts: Mapping[Policy, int],
+    target: int,
+    *,
+    text: str,
+    observer: Observer = SILENCE,
 ) -> Report:
     """Choose among the finalists on the whole search split; measure the choice on the test split.
 
     Args:
         trained: The run.
-        known: Wrong images by evaluated policy, one within the target at least.
+        wrong_counts: Wrong images by evaluated policy, one within the target at least.
         target: Budget in BitOPs.
-        bar: Display that shows how far it is.
-        text: What the display calls the target.
+        text: What the observer reads for the target.
+        observer: Told how far it is.
     """
-    network = trained.supernet.network
+    network, candidates = trained.network, trained.candidates
     limit = trained.config.search.finalists
-    pairs = set(network.candidates.uniform_policies.values())
-    uniform_known = {policy: wrong for policy, wrong in known.items() if policy in pairs}
-    uniform_best = finalists(network, uniform_known, target, limit=limit)
-    best = finalists(network, known, target, limit=limit)
-    contenders = list(dict.fromkeys([*best, *uniform_best]))
-    scores = _accuracies(trained, contenders, "search", bar=bar, text=f"{text}: finalists scored")
+    uniform = set(candidates.uniform_policies.values())
+    uniform_counts = {policy: n for policy, n in wrong_counts.items() if policy in uniform}
+    uniform_finalists = finalists(network, uniform_counts, target, limit=limit)
+    every_finalist = list(
+        dict.fromkeys([*finalists(network, wrong_counts, target, limit=limit), *uniform_finalists])
+    )
+    accuracies = _accuracies(
+        trained, every_finalist, "search", observer=observer, name=f"{text}: finalists scored"
+    )
 
-    def merit(policy: Policy) -> tuple[float, int]:
-        return scores[policy], -bitops(network, policy)
+    def by_accuracy(policy: Policy) -> tuple[float, int]:
+        return accuracies[policy], -bitops(network, policy)
 
-    found = max(contenders, key=merit)
-    within = max(uniform_best, key=merit, default=None)
-    above = _equal_bits_above(network, bitops(network, found))
-    if above is not None and above not in scores:
-        (scores[above],) = trained.accuracy([above], split="search")
-    shown = list(dict.fromkeys(policy for policy in (found, within, above) if policy is not None))
-    on_test = _accuracies(trained, shown, "test", bar=bar, text=f"{text}: policies tested")
+    best = max(every_finalist, key=by_accuracy)
+    best_uniform = max(uniform_finalists, key=by_accuracy, default=None)
+    dearer_uniform = _dearer_uniform(network, candidates, bitops(network, best))
+    if dearer_uniform is not None and dearer_uniform not in accuracies:
+        (accuracies[dearer_uniform],) = trained.accuracy([dearer_uniform], split="search")
+    rows = [policy for policy in (best, best_uniform, dearer_uniform) if policy is not None]
+    test_accuracies = _accuracies(
+        trained,
+        list(dict.fromkeys(rows)),
+        "test",
+        observer=observer,
+        name=f"{text}: policies tested",
+    )
 
     def reported(policy: Policy) -> ReportedPolicy:
         return ReportedPolicy(
             policy=policy,
-            label=network.candidates.label(policy),
+            label=candidates.label(policy),
             bitops=bitops(network, policy),
-            search_accuracy=scores[policy],
-            test_accuracy=on_test[policy],
+            search_accuracy=accuracies[policy],
+            test_accuracy=test_accuracies[policy],
         )
 
     return Report(
-        found=reported(found),
-        uniform_within=None if within is None else reported(within),
-        uniform_above=None if above is None else reported(above),
+        best=reported(best),
+        best_uniform=None if best_uniform is None else reported(best_uniform),
+        dearer_uniform=None if dearer_uniform is None else reported(dearer_uniform),
     )
 
 
 def _accuracies(
-    trained: TrainedRun, policies: Sequence[Policy], split: str, *, bar: Progress, text: str
+    trained: TrainedRun, policies: Sequence[Policy], split: str, *, observer: Observer, name: str
 ) -> dict[Policy, float]:
-    task = bar.add_task(text, total=len(policies))
-    on_progress = partial(bar.advance, task)
-    accuracies = trained.accuracy(list(policies), split=split, on_progress=on_progress)
+    task = observer.begin(name, total=len(policies))
+    accuracies = trained.accuracy(policies, split=split, on_progress=task.advance)
+    task.end()
     return dict(zip(policies, accuracies, strict=True))
 
 
-def _equal_bits_above(network: NetworkSpec, cost: int) -> Policy | None:
-    policies = network.candidates.equal_bits_policies.values()
+def _dearer_uniform(network: NetworkSpec, candidates: Candidates, cost: int) -> Policy | None:
+    policies = candidates.equal_bits_policies.values()
     dearer = [policy for policy in policies if bitops(network, policy) >= cost]
     return min(dearer, key=lambda policy: bitops(network, policy), default=None)

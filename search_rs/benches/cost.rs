@@ -9,17 +9,20 @@ use search_rs::error::SearchError;
 use search_rs::greedy::{GreedySearch, Options};
 use search_rs::moves::{Costed, single_moves};
 use search_rs::network::{Layer, Network};
-use search_rs::policy::{LayerBits, Policy};
+use search_rs::policy::Policy;
 
 const NUM_LAYERS: u64 = 53;
 const NUM_POLICIES: u64 = 1_000_000;
+
+fn is_pinned(index: u64) -> bool {
+    index == 0 || index + 1 == NUM_LAYERS
+}
 
 /// A network of 53 layers, the first and the last pinned, with costs of `MobileNetV2`'s size.
 fn network() -> Result<Network, SearchError> {
     let layers = (0..NUM_LAYERS).map(|index| {
         let (macs, weights) = (1_000_000 + 97_003 * (index * 31 % 53), 1_000 + 501 * index);
-        let is_pinned = index == 0 || index + 1 == NUM_LAYERS;
-        let candidates: &[i128] = if is_pinned { &[8] } else { &[2, 3, 4, 5, 6] };
+        let candidates: &[i128] = if is_pinned(index) { &[8] } else { &[2, 3, 4, 5, 6] };
         Layer::new(&format!("layer{index}"), macs, weights, candidates, candidates)
     });
     Network::new(layers.collect::<Result<_, _>>()?)
@@ -36,8 +39,14 @@ fn random_rows() -> Vec<u8> {
     (0..2 * NUM_LAYERS * NUM_POLICIES).map(|_| draw()).collect()
 }
 
-/// An additive error: each side of layer `index` adds `(1 + index % 7) / bits^2`.
-fn error(policy: &Policy) -> f64 {
+fn uniform(network: &Network) -> Result<Vec<Policy>, SearchError> {
+    let pairs = (2..=6).flat_map(|weight| (2..=6).map(move |act| [weight, act]));
+    let row = |pair| (0..NUM_LAYERS).flat_map(move |i| if is_pinned(i) { [8, 8] } else { pair });
+    pairs.map(|pair| Policy::from_row(network, &row(pair).collect::<Vec<_>>())).collect()
+}
+
+/// An additive score: each side of layer `index` adds `(1 + index % 7) / bits^2`.
+fn score(policy: &Policy) -> f64 {
     let side = |bits: u8| 1.0 / f64::from(bits).powi(2);
     let layers = policy.layers().iter().zip((1..8).cycle());
     layers
@@ -48,11 +57,12 @@ fn error(policy: &Policy) -> f64 {
 fn search(network: &Arc<Network>) -> Result<u64, SearchError> {
     let largest = Resource::BitOps.of_policy(network, &Policy::largest(network));
     // As `harness search` does it (harness/search/engine.py).
-    let options = Options { climbs: 5, exchange_limit: 200, ..Options::default() };
+    let anchors = uniform(network)?;
+    let options = Options { anchors, climbs: 5, exchange_limit: 200, ..Options::default() };
     let mut search = GreedySearch::new(Arc::clone(network), largest / 2, options)?;
     while let Some(policies) = search.propose() {
-        let errors: Vec<f64> = policies.iter().map(error).collect();
-        search.observe(&errors)?;
+        let scores: Vec<f64> = policies.iter().map(score).collect();
+        search.observe(&scores)?;
     }
     Ok(search.result()?.num_evaluations)
 }
@@ -62,8 +72,8 @@ fn benchmarks(criterion: &mut Criterion) {
     let network = Arc::new(network().unwrap());
     let base = Costed::new(&network, Policy::largest(&network));
     let change = single_moves(&network, &base.policy)[52];
-    let layer = &network.layers()[change.layer.0];
-    let from: LayerBits = base.policy.layers()[change.layer.0];
+    let layer = &network.layers()[change.layer_index];
+    let from = base.policy.layers()[change.layer_index];
     let to = from.with(change.side, change.to);
     criterion.bench_function("one move, BitOPs updated", |bencher| {
         bencher.iter(|| {
@@ -80,7 +90,7 @@ fn benchmarks(criterion: &mut Criterion) {
         bencher.iter(|| Resource::BitOps.of_rows(&network, black_box(&rows)));
     });
     let num_evaluations = search(&network).unwrap();
-    let name = format!("greedy search to half, {num_evaluations} additive errors");
+    let name = format!("greedy search to half, {num_evaluations} additive scores");
     group.bench_function(name, |bencher| {
         bencher.iter(|| search(black_box(&network)));
     });

@@ -1,100 +1,60 @@
-//! Memory of the error of every evaluated policy.
+//! The scores of the policies that a search has asked for.
 //!
-//! Invariant: errors are finite, a policy has one error, and nothing depends on the order in which
-//! errors arrived. What a search needed is kept apart from what was restored, so that the steps of a
-//! search do not depend on what happened to be known before.
+//! Invariant: scores are finite, a policy has one, and nothing depends on the order in which they
+//! came.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::error::SearchError;
 use crate::policy::Policy;
 
-/// Errors by policy, and which of the policies the search asked for.
+/// Scores by policy.
 #[derive(Debug, Clone, Default)]
 pub struct Archive {
-    errors: BTreeMap<Policy, f64>,
-    needed: BTreeSet<Policy>,
-    num_restored: u64,
+    scores: BTreeMap<Policy, f64>,
 }
 
 impl Archive {
-    /// Return the error on record.
+    /// Return the score on record.
     #[must_use]
-    pub fn error(&self, policy: &Policy) -> Option<f64> {
-        self.errors.get(policy).copied()
+    pub fn score(&self, policy: &Policy) -> Option<f64> {
+        self.scores.get(policy).copied()
     }
 
-    /// Put down the errors of some policies, all or none.
+    /// Return the policies that have no score on record.
+    #[must_use]
+    pub fn unknown(&self, policies: &[Policy]) -> Vec<Policy> {
+        policies.iter().filter(|policy| !self.scores.contains_key(policy)).cloned().collect()
+    }
+
+    /// Put down the scores of some policies, all or none.
     ///
     /// # Errors
-    /// Another number of errors, one that is not finite, or one that contradicts the record.
-    pub fn record(&mut self, policies: &[Policy], errors: &[f64]) -> Result<(), SearchError> {
-        if errors.len() != policies.len() {
-            let (found, expected) = (errors.len(), policies.len());
+    /// Another number of scores, or one that is not finite.
+    pub fn record(&mut self, policies: &[Policy], scores: &[f64]) -> Result<(), SearchError> {
+        if scores.len() != policies.len() {
+            let (found, expected) = (scores.len(), policies.len());
             return Err(SearchError::ScoreCount { found, expected });
         }
-        let mut fresh = BTreeMap::new();
-        for (index, (policy, &value)) in policies.iter().zip(errors).enumerate() {
-            if !value.is_finite() {
-                return Err(SearchError::ScoreNotFinite { index, value });
-            }
-            let given = value + 0.0; // -0 becomes 0, they are the same error
-            let known = self.error(policy).or_else(|| fresh.get(policy).copied()).unwrap_or(given);
-            if known.to_bits() != given.to_bits() {
-                return Err(SearchError::ScoreConflict { index, known, given });
-            }
-            fresh.insert(policy.clone(), given);
+        if let Some(index) = scores.iter().position(|score| !score.is_finite()) {
+            return Err(SearchError::ScoreNotFinite { index, value: scores[index] });
         }
-        self.errors.append(&mut fresh);
+        // -0 becomes 0: `total_cmp` tells them apart, but they are the same score.
+        let scores = scores.iter().map(|score| score + 0.0);
+        self.scores.extend(policies.iter().cloned().zip(scores));
         Ok(())
     }
 
-    /// Return how many of the policies were never needed before.
+    /// Return how many policies have a score.
     #[must_use]
-    pub fn count_new(&self, policies: &[Policy]) -> u64 {
-        count(policies.iter().filter(|policy| !self.needed.contains(policy)))
+    pub fn num_policies(&self) -> u64 {
+        self.scores.len() as u64
     }
 
-    /// Mark policies as needed by the search; return those whose error is not on record.
-    pub fn need(&mut self, policies: &[Policy]) -> Vec<Policy> {
-        let mut unknown = Vec::new();
-        for policy in policies {
-            let is_known = self.errors.contains_key(policy);
-            if self.needed.insert(policy.clone()) && is_known {
-                self.num_restored += 1;
-            }
-            if !is_known {
-                unknown.push(policy.clone());
-            }
-        }
-        unknown
+    /// Return every policy with its score, in the order of the policies.
+    pub fn iter(&self) -> impl Iterator<Item = (&Policy, f64)> {
+        self.scores.iter().map(|(policy, &score)| (policy, score))
     }
-
-    /// Return how many different policies the search needed, restored ones included.
-    #[must_use]
-    pub fn num_needed(&self) -> u64 {
-        count(self.needed.iter())
-    }
-
-    /// Return how many of the needed policies were on record before the search asked.
-    #[must_use]
-    pub fn num_restored(&self) -> u64 {
-        self.num_restored
-    }
-
-    /// Return everything on record, in the order of the policies.
-    pub fn all(&self) -> impl Iterator<Item = (&Policy, f64)> {
-        self.errors.iter().map(|(policy, &error)| (policy, error))
-    }
-
-    /// Return what is on record of the policies the search needed, in the order of the policies.
-    pub fn needed(&self) -> impl Iterator<Item = (&Policy, f64)> {
-        self.needed.iter().filter_map(|policy| Some((policy, self.error(policy)?)))
-    }
-}
-
-fn count<T>(items: impl Iterator<Item = T>) -> u64 {
-    items.fold(0, |sum, _| sum + 1)
 }
 
 #[cfg(test)]
@@ -111,31 +71,21 @@ mod tests {
     #[test]
     fn record_is_all_or_nothing() {
         let mut archive = Archive::default();
-        let found = archive.record(&two(), &[1.0, f64::NAN]).unwrap_err().to_string();
-        assert!(found.starts_with("score 1 is NaN, not a finite number"), "{found}");
-        let found = archive.record(&two(), &[1.0]).unwrap_err().to_string();
-        assert!(found.starts_with("evaluation gave 1 scores for 2 policies"), "{found}");
-        assert_eq!(archive.all().count(), 0);
+        let message = archive.record(&two(), &[1.0, f64::NAN]).unwrap_err().to_string();
+        assert!(message.starts_with("score 1 is NaN, not a finite number"), "{message}");
+        let message = archive.record(&two(), &[1.0]).unwrap_err().to_string();
+        assert!(message.starts_with("evaluation gave 1 scores for 2 policies"), "{message}");
+        assert_eq!(archive.num_policies(), 0);
     }
 
     #[test]
-    fn record_refuses_a_second_opinion() {
-        let mut archive = Archive::default();
-        archive.record(&two(), &[-0.0, 2.0]).unwrap();
-        archive.record(&two(), &[0.0, 2.0]).unwrap();
-        let found = archive.record(&two(), &[0.0, 3.0]).unwrap_err().to_string();
-        assert!(found.starts_with("policy 1 has score 3 but 2 is on record"), "{found}");
-    }
-
-    #[test]
-    fn need_counts_each_policy_once_and_tells_the_unknown() {
+    fn what_is_recorded_is_no_longer_unknown() {
         let [low, high] = two();
         let mut archive = Archive::default();
-        archive.record(std::slice::from_ref(&low), &[1.0]).unwrap();
-        assert_eq!(archive.count_new(&two()), 2);
-        assert_eq!(archive.need(&two()), [high]);
-        archive.need(&two());
-        assert_eq!((archive.num_needed(), archive.num_restored()), (2, 1));
-        assert_eq!(archive.needed().collect::<Vec<_>>(), [(&low, 1.0)]);
+        archive.record(std::slice::from_ref(&low), &[-0.0]).unwrap();
+        assert_eq!(archive.unknown(&two()), [high]);
+        assert_eq!(archive.num_policies(), 1);
+        assert_eq!(archive.score(&low).map(f64::to_bits), Some(0.0_f64.to_bits()));
+        assert_eq!(archive.iter().collect::<Vec<_>>(), [(&low, 0.0)]);
     }
 }

@@ -4,7 +4,7 @@
 //! the cost after a single-layer move is exact in O(1); no sum overflows (`Network` sees to it).
 
 use crate::error::SearchError;
-use crate::network::{Bits, Layer, LayerIndex, Network, Side};
+use crate::network::{Bits, Layer, Network, Side};
 use crate::policy::{LayerBits, Policy, read_bits};
 
 /// What a policy spends.
@@ -76,13 +76,6 @@ impl Resource {
 #[must_use]
 pub fn whole_bytes(bits: u64) -> u64 {
     bits.div_ceil(8)
-}
-
-/// Return the layer at `index`.
-///
-/// The index must come from the same network.
-pub(crate) fn layer_at(network: &Network, index: LayerIndex) -> &Layer {
-    &network.layers()[index.0]
 }
 
 fn check_rows(network: &Network, rows: &[u8]) -> Result<(), SearchError> {

@@ -141,19 +141,7 @@ pub enum SearchError {
         /// Policies proposed.
         expected: usize,
     },
-    /// Two scores for one policy.
-    #[error(
-        "policy {index} has score {given} but {known} is on record; restore one journal of one evaluation"
-    )]
-    ScoreConflict {
-        /// Position in the restored batch.
-        index: usize,
-        /// The score on record.
-        known: f64,
-        /// The score given.
-        given: f64,
-    },
-    /// A weight that turns the score upside down.
+    /// A weight that turns the merit upside down.
     #[error("error_weight is {value}, not a finite number of at least 0; the usual value is 1.5")]
     ErrorWeight {
         /// The weight.
@@ -168,11 +156,6 @@ pub enum SearchError {
         /// Scores given.
         found: usize,
     },
-    /// A journal that comes too late.
-    #[error(
-        "search has already proposed policies, restore must come before the first; make a new search"
-    )]
-    RestoreTooLate,
     /// A result that is not there yet.
     #[error("search has not ended, it still needs scores; propose and observe until None")]
     NotFinished,
@@ -219,12 +202,15 @@ impl SearchError {
             Self::ScoreNotFinite { index, value } => {
                 vec![("index", count(index)), ("value", Real(value))]
             }
-            Self::ScoreConflict { index, known, given } => {
-                vec![("index", count(index)), ("known", Real(known)), ("given", Real(given))]
-            }
             Self::ErrorWeight { value } => vec![("value", Real(value))],
             Self::NothingProposed { found } => vec![("found", count(found))],
-            _ => vec![],
+            Self::NoLayers
+            | Self::ZeroMacs { .. }
+            | Self::NoCandidates { .. }
+            | Self::PolicyType { .. }
+            | Self::NoEvaluations
+            | Self::NotFinished
+            | Self::Busy => vec![],
         }
     }
 }

@@ -3,15 +3,15 @@
 //! Invariant: the order is fixed (layers in execution order, in each weight down, weight up,
 //! activations down, activations up), and the BitOPs of a proposal are exact.
 
-use crate::cost::{Resource, layer_at};
-use crate::network::{Bits, LayerIndex, Network, Side};
+use crate::cost::Resource;
+use crate::network::{Bits, Network, Side};
 use crate::policy::Policy;
 
 /// A change of one side of one layer from one candidate to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Move {
-    /// The layer.
-    pub layer: LayerIndex,
+    /// Position of the layer in execution order, from 0.
+    pub layer_index: usize,
     /// Its weights or its activations.
     pub side: Side,
     /// Bits before.
@@ -48,11 +48,11 @@ impl Costed {
     /// Return the policy after one of its moves, its BitOPs updated in O(1).
     #[must_use]
     pub fn after(&self, network: &Network, change: Move) -> Self {
-        let from = self.policy.layers()[change.layer.0];
+        let from = self.policy.layers()[change.layer_index];
         let to = from.with(change.side, change.to);
-        let layer = layer_at(network, change.layer);
+        let layer = &network.layers()[change.layer_index];
         Self {
-            policy: self.policy.with(change.layer, change.side, change.to),
+            policy: self.policy.with(change.layer_index, to),
             bitops: Resource::BitOps.after_move(layer, self.bitops, from, to),
         }
     }
@@ -62,13 +62,12 @@ impl Costed {
 #[must_use]
 pub fn single_moves(network: &Network, policy: &Policy) -> Vec<Move> {
     let mut moves = Vec::with_capacity(4 * network.num_layers());
-    for (index, (layer, bits)) in network.layers().iter().zip(policy.layers()).enumerate() {
+    for (layer_index, (layer, bits)) in network.layers().iter().zip(policy.layers()).enumerate() {
         for side in [Side::Weight, Side::Act] {
             let from = bits.side(side);
             let candidates = layer.candidates(side);
             let next = [candidates.below(from), candidates.above(from)];
-            let layer = LayerIndex(index);
-            moves.extend(next.into_iter().flatten().map(|to| Move { layer, side, from, to }));
+            moves.extend(next.into_iter().flatten().map(|to| Move { layer_index, side, from, to }));
         }
     }
     moves
@@ -78,9 +77,9 @@ pub fn single_moves(network: &Network, policy: &Policy) -> Vec<Move> {
 #[must_use]
 pub fn difference(from: &Policy, to: &Policy) -> Vec<Move> {
     let layers = from.layers().iter().zip(to.layers()).enumerate();
-    let sides = layers.flat_map(|(index, (from, to))| {
+    let sides = layers.flat_map(|(layer_index, (from, to))| {
         [Side::Weight, Side::Act].map(|side| Move {
-            layer: LayerIndex(index),
+            layer_index,
             side,
             from: from.side(side),
             to: to.side(side),
@@ -105,8 +104,10 @@ mod tests {
         let network = network();
         let policy = Policy::from_row(&network, &[8, 8, 3, 4]).unwrap();
         let moves = single_moves(&network, &policy);
-        let found: Vec<_> =
-            moves.iter().map(|step| (step.layer.0, step.side.name(), step.to.get())).collect();
+        let found: Vec<_> = moves
+            .iter()
+            .map(|change| (change.layer_index, change.side.name(), change.to.get()))
+            .collect();
         assert_eq!(found, [(1, "weight", 2), (1, "weight", 6), (1, "act", 2)]);
     }
 
@@ -117,7 +118,7 @@ mod tests {
         let changes = difference(&low, &high);
         assert_eq!(changes.len(), 2);
         let start = Costed::new(&network, low);
-        let end = changes.iter().fold(start, |costed, &step| costed.after(&network, step));
+        let end = changes.iter().fold(start, |costed, &change| costed.after(&network, change));
         assert_eq!(end, Costed::new(&network, high));
     }
 }

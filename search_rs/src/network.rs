@@ -35,10 +35,6 @@ impl fmt::Display for Bits {
     }
 }
 
-/// Position of a layer in execution order, from 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LayerIndex(pub usize);
-
 /// Which tensor of a layer a bit-width belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
@@ -258,8 +254,6 @@ mod tests {
         let four = Bits::new(4).unwrap();
         assert_eq!(candidates.below(four), Bits::new(2));
         assert_eq!(candidates.above(four), Bits::new(6));
-        assert_eq!(candidates.at_least(Bits(3)), four);
-        assert_eq!(candidates.at_least(Bits(8)), Bits(6));
         assert_eq!(candidates.below(Bits(2)), None);
     }
 

@@ -4,7 +4,7 @@
 //! order is that of the pairs from the first layer on, weight bits first.
 
 use crate::error::SearchError;
-use crate::network::{Bits, Layer, LayerIndex, Network, Side};
+use crate::network::{Bits, Layer, Network, Side};
 
 /// The bit-widths of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,19 +40,6 @@ impl LayerBits {
 pub struct Policy(Vec<LayerBits>);
 
 impl Policy {
-    /// Take one pair per layer.
-    ///
-    /// # Errors
-    /// Another number of layers, or bits that are not candidates.
-    pub fn new(network: &Network, layers: Vec<LayerBits>) -> Result<Self, SearchError> {
-        check_length(network, layers.len())?;
-        for (layer, &bits) in network.layers().iter().zip(&layers) {
-            check_candidate(layer, Side::Weight, bits.weight)?;
-            check_candidate(layer, Side::Act, bits.act)?;
-        }
-        Ok(Self(layers))
-    }
-
     /// Read a policy from its row: weight bits and activation bits of each layer in turn.
     ///
     /// # Errors
@@ -62,11 +49,23 @@ impl Policy {
         let pairs = row.chunks_exact(2).zip(network.layers());
         let layers = pairs.map(|(pair, layer)| {
             Ok(LayerBits {
-                weight: read_bits(layer, Side::Weight, pair[0].into())?,
-                act: read_bits(layer, Side::Act, pair[1].into())?,
+                weight: read_candidate(layer, Side::Weight, pair[0])?,
+                act: read_candidate(layer, Side::Act, pair[1])?,
             })
         });
-        Self::new(network, layers.collect::<Result<_, SearchError>>()?)
+        layers.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Check that this is a policy of a network, which need not be the one it was made for.
+    ///
+    /// # Errors
+    /// Another number of layers, or bits that are not candidates.
+    pub fn check(&self, network: &Network) -> Result<(), SearchError> {
+        check_length(network, self.0.len())?;
+        network.layers().iter().zip(&self.0).try_for_each(|(layer, &bits)| {
+            check_candidate(layer, Side::Weight, bits.weight)?;
+            check_candidate(layer, Side::Act, bits.act)
+        })
     }
 
     /// Return the policy with every layer at its smallest candidates.
@@ -81,13 +80,6 @@ impl Policy {
         Self::each(network, |layer, side| layer.candidates(side).largest())
     }
 
-    /// Return the uniform policy: each layer takes its nearest candidate not below the bits asked
-    /// for, else its largest.
-    #[must_use]
-    pub fn uniform(network: &Network, bits: LayerBits) -> Self {
-        Self::each(network, |layer, side| layer.candidates(side).at_least(bits.side(side)))
-    }
-
     /// Return the pairs in execution order.
     #[must_use]
     pub fn layers(&self) -> &[LayerBits] {
@@ -99,10 +91,10 @@ impl Policy {
         rows.extend(self.0.iter().flat_map(|bits| [bits.weight.get(), bits.act.get()]));
     }
 
-    /// Return a copy with one side of one layer changed to another of its candidates.
-    pub(crate) fn with(&self, layer: LayerIndex, side: Side, bits: Bits) -> Self {
+    /// Return a copy with one layer at other bits, which must be among its candidates.
+    pub(crate) fn with(&self, layer_index: usize, bits: LayerBits) -> Self {
         let mut copy = self.clone();
-        copy.0[layer.0] = copy.0[layer.0].with(side, bits);
+        copy.0[layer_index] = bits;
         copy
     }
 
@@ -123,6 +115,12 @@ pub(crate) fn read_bits(layer: &Layer, side: Side, bits: i128) -> Result<Bits, S
     let side = side.name();
     let layer = || layer.name().to_owned();
     Bits::new(bits).ok_or_else(|| SearchError::BitsRange { layer: layer(), side, bits })
+}
+
+fn read_candidate(layer: &Layer, side: Side, bits: u8) -> Result<Bits, SearchError> {
+    let bits = read_bits(layer, side, bits.into())?;
+    check_candidate(layer, side, bits)?;
+    Ok(bits)
 }
 
 fn check_length(network: &Network, found: usize) -> Result<(), SearchError> {
@@ -160,11 +158,8 @@ mod tests {
     }
 
     #[test]
-    fn uniform_takes_the_nearest_candidate_not_below() {
+    fn smallest_and_largest_take_the_ends_of_every_side() {
         let network = network();
-        let bits = Bits::new(4).unwrap();
-        let policy = Policy::uniform(&network, LayerBits { weight: bits, act: bits });
-        assert_eq!(row(&policy), [8, 8, 4, 5]);
         assert_eq!(row(&Policy::smallest(&network)), [8, 8, 2, 3]);
         assert_eq!(row(&Policy::largest(&network)), [8, 8, 4, 5]);
     }
@@ -173,6 +168,19 @@ mod tests {
     fn row_reads_back_as_written() {
         let policy = Policy::from_row(&network(), &[8, 8, 3, 5]).unwrap();
         assert_eq!(row(&policy), [8, 8, 3, 5]);
+    }
+
+    #[test]
+    fn policy_of_another_network_is_refused() {
+        let other = Layer::new("conv1", 10, 1, &[8], &[8]).unwrap();
+        let other = Network::new(vec![other]).unwrap();
+        assert_eq!(Policy::largest(&network()).check(&network()), Ok(()));
+        let found = Policy::largest(&other).check(&network()).unwrap_err();
+        assert_eq!(found, SearchError::PolicyLength { found: 1, expected: 2 });
+        let narrow = Layer::new("conv1", 10, 1, &[4], &[8]).unwrap();
+        let narrow = Network::new(vec![narrow]).unwrap();
+        let message = Policy::largest(&narrow).check(&other).unwrap_err().to_string();
+        assert!(message.starts_with("weight bits 4 of layer conv1 are not among its candidates 8"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use pyo3::prelude::*;
 use pyo3::types::PyBytesMethods;
 
-use self::arrays::{batch_array, policy_array, read_policy, read_rows, read_scores};
+use self::arrays::{batch_array, policy_array, read_policies, read_policy, read_rows, read_scores};
 use self::errors::{
     BudgetError, NetworkError, OptionError, PolicyError, ScoreError, SearchError, StateError,
 };
@@ -21,23 +21,58 @@ use crate::cost::{Resource, whole_bytes};
 use crate::error::SearchError as CoreError;
 use crate::greedy::{GreedySearch, Options};
 use crate::moves::Move;
-use crate::network::{Bits, Layer, Network};
-use crate::policy::{LayerBits, Policy};
+use crate::network::{Layer, Network};
+use crate::policy::Policy;
 use crate::trace::{SearchResult, TraceStep};
-
-/// One quantized layer: name, MACs, weight count, weight candidates, act candidates.
-type LayerRow = (String, u64, u64, Vec<i128>, Vec<i128>);
 
 /// One change: layer index, "weight" or "act", bits before, bits after.
 type ChangeRow = (usize, &'static str, u8, u8);
 
-/// The quantized layers of a network, in execution order.
+/// One quantized layer.
 ///
-/// Each layer is (name, MACs for one input, weight parameters, weight candidates, act candidates);
-/// candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
+/// `macs` are its multiply-accumulates for one input, `weight_count` its weight parameters.
+/// Candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
 ///
 /// Raises:
-///     NetworkError: no layer, no MACs, bad candidates, or counts too large for 64-bit costs.
+///     NetworkError: no MACs, or bad candidates.
+#[pyclass(name = "Layer", module = "harness._search_rs", frozen)]
+struct PyLayer(Layer);
+
+#[pymethods]
+impl PyLayer {
+    #[new]
+    #[pyo3(signature = (name, *, macs, weight_count, weight_candidates, act_candidates))]
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 reads sequences into vectors")]
+    fn new(
+        name: &str,
+        macs: u64,
+        weight_count: u64,
+        weight_candidates: Vec<i128>,
+        act_candidates: Vec<i128>,
+    ) -> PyResult<Self> {
+        Ok(Self(Layer::new(name, macs, weight_count, &weight_candidates, &act_candidates)?))
+    }
+
+    /// Name of the layer.
+    #[getter]
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn __repr__(&self) -> String {
+        format!(
+            "Layer('{}', macs={}, weight_count={})",
+            self.0.name(),
+            self.0.macs(),
+            self.0.weight_count()
+        )
+    }
+}
+
+/// The quantized layers of a network, in execution order.
+///
+/// Raises:
+///     NetworkError: no layer, or counts too large for 64-bit costs.
 #[pyclass(name = "Network", module = "harness._search_rs", frozen)]
 struct PyNetwork(Arc<Network>);
 
@@ -45,12 +80,10 @@ struct PyNetwork(Arc<Network>);
 impl PyNetwork {
     #[new]
     #[pyo3(signature = (layers, /))]
-    fn new(layers: Vec<LayerRow>) -> PyResult<Self> {
-        let layers = layers.into_iter().map(|(name, macs, weight_count, weights, acts)| {
-            Layer::new(&name, macs, weight_count, &weights, &acts)
-        });
-        let network = Network::new(layers.collect::<Result<_, _>>()?)?;
-        Ok(Self(Arc::new(network)))
+    #[expect(clippy::needless_pass_by_value, reason = "PyO3 reads sequences into vectors")]
+    fn new(layers: Vec<PyRef<'_, PyLayer>>) -> PyResult<Self> {
+        let layers = layers.iter().map(|layer| layer.0.clone()).collect();
+        Ok(Self(Arc::new(Network::new(layers)?)))
     }
 
     /// Number of layers.
@@ -92,28 +125,6 @@ impl PyNetwork {
         Ok(bits.into_iter().map(whole_bytes).collect())
     }
 
-    /// Return the uniform policy, a uint8 array of shape (layers, 2).
-    ///
-    /// Each side of each layer takes its nearest candidate not below the bits asked for, else its
-    /// largest.
-    ///
-    /// Raises:
-    ///     PolicyError: bits outside 1 to 32.
-    #[pyo3(signature = (weight_bits, act_bits))]
-    fn uniform<'py>(
-        &self,
-        py: Python<'py>,
-        weight_bits: i128,
-        act_bits: i128,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let read = |side, bits| {
-            let layer = || "uniform".to_owned();
-            Bits::new(bits).ok_or_else(|| CoreError::BitsRange { layer: layer(), side, bits })
-        };
-        let bits = LayerBits { weight: read("weight", weight_bits)?, act: read("act", act_bits)? };
-        policy_array(py, &Policy::uniform(&self.0, bits))
-    }
-
     fn __repr__(&self) -> String {
         format!(
             "Network(num_layers={}, smallest_bitops={}, largest_bitops={})",
@@ -149,15 +160,15 @@ impl PyTraceStep {
     #[getter]
     fn changes(&self) -> Vec<ChangeRow> {
         let row = |change: &Move| {
-            (change.layer.0, change.side.name(), change.from.get(), change.to.get())
+            (change.layer_index, change.side.name(), change.from.get(), change.to.get())
         };
         self.0.changes.iter().map(row).collect()
     }
 
-    /// Error after the step, None in the phase "finish", which evaluates nothing.
+    /// Score after the step, None in the phase "finish", which evaluates nothing.
     #[getter]
-    fn error(&self) -> Option<f64> {
-        self.0.error
+    fn score(&self) -> Option<f64> {
+        self.0.score
     }
 
     /// BitOPs after the step.
@@ -167,13 +178,13 @@ impl PyTraceStep {
     }
 
     fn __repr__(&self) -> String {
-        let error = self.0.error.map_or_else(|| "None".to_owned(), |error| format!("{error:?}"));
+        let score = self.0.score.map_or_else(|| "None".to_owned(), |score| format!("{score:?}"));
         let changes = self.changes().into_iter();
         let changes: Vec<_> = changes
             .map(|(layer, side, from, to)| format!("({layer}, '{side}', {from}, {to})"))
             .collect();
         format!(
-            "TraceStep(phase='{}', changes=[{}], error={error}, bitops={})",
+            "TraceStep(phase='{}', changes=[{}], score={score}, bitops={})",
             self.phase(),
             changes.join(", "),
             self.0.bitops
@@ -181,22 +192,22 @@ impl PyTraceStep {
     }
 }
 
-/// What a search found.
+/// What came out of a search.
 #[pyclass(name = "SearchResult", module = "harness._search_rs", frozen)]
 struct PySearchResult(SearchResult);
 
 #[pymethods]
 impl PySearchResult {
-    /// Policy with the lowest error within the target, a new uint8 array (layers, 2).
+    /// Policy with the lowest score within the target, a new uint8 array (layers, 2).
     #[getter]
     fn policy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         policy_array(py, &self.0.policy)
     }
 
-    /// Its error.
+    /// Its score.
     #[getter]
-    fn error(&self) -> f64 {
-        self.0.error
+    fn score(&self) -> f64 {
+        self.0.score
     }
 
     /// Its BitOPs, within the target.
@@ -205,16 +216,10 @@ impl PySearchResult {
         self.0.bitops
     }
 
-    /// Different policies whose error the search needed, restored ones included.
+    /// Different policies whose score the search asked for.
     #[getter]
     fn num_evaluations(&self) -> u64 {
         self.0.num_evaluations
-    }
-
-    /// How many of those were restored and not evaluated again.
-    #[getter]
-    fn num_restored(&self) -> u64 {
-        self.0.num_restored
     }
 
     /// Steps, in order.
@@ -225,8 +230,8 @@ impl PySearchResult {
 
     fn __repr__(&self) -> String {
         format!(
-            "SearchResult(error={:?}, bitops={}, num_evaluations={}, num_steps={})",
-            self.0.error,
+            "SearchResult(score={:?}, bitops={}, num_evaluations={}, num_steps={})",
+            self.0.score,
             self.0.bitops,
             self.0.num_evaluations,
             self.0.trace.len()
@@ -234,18 +239,21 @@ impl PySearchResult {
     }
 }
 
-/// Bidirectional greedy search for the policy with the lowest error within a target.
+/// Bidirectional greedy search for the policy with the lowest score within a target.
 ///
-/// `start` is a policy, by default the largest candidates. `error_weight` weighs the error against
-/// the BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose error may be needed,
-/// restored ones included. `anchors` scores the uniform policies within the target first.
-/// `climbs` is from how many of the best of those the upward pass starts as well.
-/// `exchange_limit` bounds the policies that exchanges of one move up for one down may need on top;
-/// 0 turns them off.
+/// `start` is a policy, by default the largest candidates. `error_weight` weighs the normalised
+/// score against the normalised BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose
+/// score the search may ask for. `anchors` are policies, shape (n, layers, 2); those within the
+/// target are scored first, together with the start. `climbs` is from how many of the best of them
+/// moves up start. `exchange_limit` bounds the policies that exchanges of one move up for one down
+/// may ask for on top; 0 turns them off.
+///
+/// A search that is made anew and given the same scores takes the same steps: to resume one, answer
+/// from what is known already.
 ///
 /// Raises:
 ///     BudgetError: the target is below the smallest reachable; carries both in BitOPs.
-///     PolicyError: `start` is no policy of the network.
+///     PolicyError: `start` or an anchor is no policy of the network.
 ///     OptionError: a setting is out of range.
 #[pyclass(name = "GreedySearch", module = "harness._search_rs")]
 struct PyGreedySearch(GreedySearch);
@@ -254,7 +262,7 @@ struct PyGreedySearch(GreedySearch);
 impl PyGreedySearch {
     #[new]
     #[pyo3(signature = (network, target_bitops, *, start=None, error_weight=1.5, evaluations=None,
-                        anchors=true, climbs=0, exchange_limit=0))]
+                        anchors=None, climbs=0, exchange_limit=0))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only settings of a Python constructor")]
     fn new(
         network: &PyNetwork,
@@ -262,41 +270,18 @@ impl PyGreedySearch {
         start: Option<&Bound<'_, PyAny>>,
         error_weight: f64,
         evaluations: Option<u64>,
-        anchors: bool,
+        anchors: Option<&Bound<'_, PyAny>>,
         climbs: u64,
         exchange_limit: u64,
     ) -> PyResult<Self> {
         let start = start.map(|start| read_policy(start, &network.0)).transpose()?;
+        let anchors = anchors.map(|anchors| read_policies(anchors, &network.0)).transpose()?;
+        let anchors = anchors.unwrap_or_default();
         let options = Options { start, error_weight, evaluations, anchors, climbs, exchange_limit };
         Ok(Self(GreedySearch::new(Arc::clone(&network.0), target_bitops, options)?))
     }
 
-    /// Preload known errors: of this search before it stopped, or of another on the same images.
-    ///
-    /// `policies` are integers of shape (n, layers, 2), `errors` n finite numbers.
-    ///
-    /// Raises:
-    ///     PolicyError: a policy is not one of the network.
-    ///     ScoreError: another number of errors, one not finite, or two for one policy.
-    ///     StateError: policies were proposed already, or the search is busy.
-    #[pyo3(signature = (policies, errors))]
-    fn restore(
-        slf: &Bound<'_, Self>,
-        policies: &Bound<'_, PyAny>,
-        errors: &Bound<'_, PyAny>,
-    ) -> PyResult<()> {
-        let mut search = lock(slf)?;
-        let network = search.0.network();
-        let rows = read_rows(policies, network)?;
-        let rows = rows.as_bytes().chunks_exact(2 * network.num_layers());
-        let policies = rows.map(|row| Policy::from_row(network, row));
-        let policies = policies.collect::<Result<Vec<_>, _>>()?;
-        let errors = read_scores(errors, policies.len())?;
-        let core = &mut search.0;
-        Ok(slf.py().detach(|| core.restore(&policies, &errors))?)
-    }
-
-    /// Return the policies whose errors are needed, uint8 (n, layers, 2), or None at the end.
+    /// Return the policies whose scores are needed, uint8 (n, layers, 2), or None at the end.
     ///
     /// Until `observe` the same policies are returned again.
     ///
@@ -311,20 +296,20 @@ impl PyGreedySearch {
         proposed.map(|policies| batch_array(py, &policies, num_layers)).transpose()
     }
 
-    /// Take the errors of the policies last proposed, in their order; lower is better.
+    /// Take the scores of the policies last proposed, in their order; lower is better.
     ///
     /// Raises:
-    ///     ScoreError: another number of errors, or one not finite; the search is as it was.
+    ///     ScoreError: another number of scores, or one not finite; the search is as it was.
     ///     StateError: nothing is proposed, or the search is busy.
-    #[pyo3(signature = (errors, /))]
-    fn observe(slf: &Bound<'_, Self>, errors: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (scores, /))]
+    fn observe(slf: &Bound<'_, Self>, scores: &Bound<'_, PyAny>) -> PyResult<()> {
         let mut search = lock(slf)?;
-        let errors = read_scores(errors, search.0.num_proposed())?;
+        let scores = read_scores(scores, search.0.num_proposed())?;
         let core = &mut search.0;
-        Ok(slf.py().detach(|| core.observe(&errors))?)
+        Ok(slf.py().detach(|| core.observe(&scores))?)
     }
 
-    /// Search to the end, calling `evaluate` for the errors of each batch of policies.
+    /// Search to the end, calling `evaluate` for the scores of each batch of policies.
     ///
     /// `evaluate` takes a uint8 array of shape (n, layers, 2), its own copy, and returns n finite
     /// numbers, lower is better. What it raises passes through, Ctrl-C included, and the search can
@@ -337,16 +322,16 @@ impl PyGreedySearch {
     fn run(slf: &Bound<'_, Self>, evaluate: &Bound<'_, PyAny>) -> PyResult<PySearchResult> {
         while let Some(policies) = Self::propose(slf)? {
             let num_policies = policies.len()?;
-            let errors = read_scores(&evaluate.call1((policies,))?, num_policies)?;
+            let scores = read_scores(&evaluate.call1((policies,))?, num_policies)?;
             let mut search = lock(slf)?;
             let core = &mut search.0;
-            slf.py().detach(|| core.observe(&errors))?;
+            slf.py().detach(|| core.observe(&scores))?;
             slf.py().check_signals()?;
         }
         Self::result(slf)
     }
 
-    /// Return what the search found.
+    /// Return what came out of the search.
     ///
     /// Raises:
     ///     StateError: the search has not ended, or is busy.
@@ -374,7 +359,7 @@ fn lock<'py>(search: &Bound<'py, PyGreedySearch>) -> PyResult<PyRefMut<'py, PyGr
 mod module {
     #[pymodule_export]
     use super::{
-        BudgetError, NetworkError, OptionError, PolicyError, PyGreedySearch, PyNetwork,
+        BudgetError, NetworkError, OptionError, PolicyError, PyGreedySearch, PyLayer, PyNetwork,
         PySearchResult, PyTraceStep, ScoreError, SearchError, StateError,
     };
 }

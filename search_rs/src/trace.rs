@@ -6,16 +6,16 @@
 use crate::moves::Move;
 use crate::policy::Policy;
 
-/// Why a step was taken.
+/// Why a search went from one policy to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// On the way to the target, by score.
+    /// On the way to the target, by merit.
     Descent,
     /// On the way to the target after the evaluation limit, by BitOPs alone.
     Finish,
-    /// Spending the slack below the target.
+    /// Spending the slack below the target: in a climb, or in an ascent after the descent.
     Upward,
-    /// To where the next climb, the descent or the last upward pass begins.
+    /// To where the next climb, the descent or the last ascent begins.
     Restart,
     /// One move up paid for by one move down.
     Exchange,
@@ -35,32 +35,30 @@ impl Phase {
     }
 }
 
-/// One step of a search.
+/// One step of a search, from a policy to the next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceStep {
     /// Why it was taken.
     pub phase: Phase,
     /// What changed: one move, two in an exchange, any number in a restart.
     pub changes: Vec<Move>,
-    /// Error after the step; `None` in the phase `Finish`, which evaluates nothing.
-    pub error: Option<f64>,
+    /// Score after the step; `None` in the phase `Finish`, which evaluates nothing.
+    pub score: Option<f64>,
     /// BitOPs after the step.
     pub bitops: u64,
 }
 
-/// What a search found.
+/// What came out of a search.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchResult {
-    /// The policy with the lowest error on record within the target.
+    /// The policy with the lowest score of those the search asked for within the target.
     pub policy: Policy,
-    /// Its error.
-    pub error: f64,
+    /// Its score.
+    pub score: f64,
     /// Its BitOPs, within the target.
     pub bitops: u64,
-    /// Different policies whose error the search needed, restored ones included.
+    /// Different policies whose score the search asked for.
     pub num_evaluations: u64,
-    /// How many of those were restored and not evaluated again.
-    pub num_restored: u64,
     /// The steps, in order.
     pub trace: Vec<TraceStep>,
 }

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness._search_rs import Network
+from harness._search_rs import Layer, Network
 
 ANY_BITS = st.integers(1, 32)
 
@@ -22,7 +22,12 @@ def accounted(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[list[tuple[i
 @given(accounted())
 def test_costs_equal_plain_python_integers(case) -> None:
     layers, policies = case
-    network = Network([(f"l{i}", *counts, [2], [2]) for i, counts in enumerate(layers)])
+    network = Network(
+        [
+            Layer("l", macs=macs, weight_count=count, weight_candidates=[2], act_candidates=[2])
+            for macs, count in layers
+        ]
+    )
     batch = np.array(policies, dtype=np.uint8)
     assert network.bitops(batch) == [
         sum(w * a * macs for (w, a), (macs, _) in zip(policy, layers, strict=True))
@@ -61,8 +66,7 @@ def test_network_tells_its_limits(network: Network) -> None:
         network.num_layers = 4  # type: ignore[misc]
 
 
-def test_uniform_clamps_to_candidates(network: Network) -> None:
-    policy = network.uniform(4, act_bits=3)
-    assert (policy.dtype, policy.shape, policy.flags.writeable) == (np.uint8, (3, 2), True)
-    assert policy.tolist() == [[8, 8], [4, 3], [4, 3]]
-    assert network.uniform(6, 1).tolist() == [[8, 8], [4, 2], [4, 2]]
+def test_layer_tells_what_it_is() -> None:
+    layer = Layer("conv", macs=3, weight_count=2, weight_candidates=[2], act_candidates=(8, 4))
+    assert layer.name == "conv"
+    assert repr(layer) == "Layer('conv', macs=3, weight_count=2)"

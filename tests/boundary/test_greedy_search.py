@@ -13,18 +13,18 @@ import pytest
 from harness._search_rs import GreedySearch, Network, StateError
 
 
-def sum_error(policies: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Return an error per policy that falls with every bit, shape (n,)."""
+def sum_score(policies: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """Return a score per policy that falls with every bit, shape (n,)."""
     return (16.0 / policies.astype(np.float64)).sum(axis=(1, 2))
 
 
 def finish(search: GreedySearch) -> None:
     while (policies := search.propose()) is not None:
-        search.observe(sum_error(policies))
+        search.observe(sum_score(policies))
 
 
 def steps(result) -> list[tuple]:
-    return [(step.phase, step.changes, step.error, step.bitops) for step in result.trace]
+    return [(step.phase, step.changes, step.score, step.bitops) for step in result.trace]
 
 
 def test_callback_gets_its_own_contiguous_uint8_batch(search: GreedySearch) -> None:
@@ -34,9 +34,9 @@ def test_callback_gets_its_own_contiguous_uint8_batch(search: GreedySearch) -> N
         assert policies.shape[0] >= 1
         assert policies.shape[1:] == (3, 2)
         assert policies.flags.c_contiguous
-        errors = sum_error(policies).tolist()
+        scores = sum_score(policies).tolist()
         policies[:] = 0
-        return errors
+        return scores
 
     assert search.run(evaluate).bitops <= 10_000
 
@@ -49,23 +49,23 @@ def test_result_lies_within_the_target_and_is_read_only(
     def evaluate(policies: np.ndarray) -> np.ndarray:
         nonlocal num_evaluated
         num_evaluated += len(policies)
-        return sum_error(policies)
+        return sum_score(policies)
 
     result = search.run(evaluate)
     assert (result.policy.dtype, result.policy.shape) == (np.uint8, (3, 2))
     assert network.bitops(result.policy[None]) == [result.bitops]
-    assert result.error == sum_error(result.policy[None])[0]
-    assert (result.num_evaluations, result.num_restored) == (num_evaluated, 0)
+    assert result.score == sum_score(result.policy[None])[0]
+    assert result.num_evaluations == num_evaluated
     with pytest.raises(AttributeError):
-        result.error = 0.0  # type: ignore[misc]
-    assert repr(result).startswith(f"SearchResult(error={result.error}, bitops={result.bitops}, ")
+        result.score = 0.0  # type: ignore[misc]
+    assert repr(result).startswith(f"SearchResult(score={result.score}, bitops={result.bitops}, ")
     assert repr(search).startswith("GreedySearch(target_bitops=10000, ")
     assert repr(search).endswith(", ended)")
 
 
 def test_trace_leads_from_the_start_to_the_end(network: Network, search: GreedySearch) -> None:
-    result = search.run(sum_error)
-    policy = network.uniform(32, 32)
+    result = search.run(sum_score)
+    policy = np.array([[8, 8], [4, 4], [4, 4]])
     for step in result.trace:
         for layer, side, bits_before, bits_after in step.changes:
             column = ["weight", "act"].index(side)
@@ -76,14 +76,16 @@ def test_trace_leads_from_the_start_to_the_end(network: Network, search: GreedyS
     assert result.trace[0].phase == "descent"
 
 
-@pytest.mark.parametrize("kind", [list, tuple, iter, np.array, lambda e: np.array(e, np.float32)])
+@pytest.mark.parametrize(
+    "kind", [list, tuple, iter, np.array, lambda scores: np.array(scores, np.float32)]
+)
 def test_scores_may_come_in_any_one_dimensional_form(search: GreedySearch, kind) -> None:
-    assert search.run(lambda policies: kind([7] * len(policies))).error == 7.0
+    assert search.run(lambda policies: kind([7] * len(policies))).score == 7.0
 
 
-def test_ask_and_tell_equals_run(network: Network, search: GreedySearch) -> None:
+def test_ask_and_tell_equals_run(network: Network, uniform, search: GreedySearch) -> None:
     finish(search)
-    other = GreedySearch(network, 10_000).run(sum_error)
+    other = GreedySearch(network, 10_000, anchors=uniform).run(sum_score)
     assert steps(search.result()) == steps(other)
     assert search.propose() is None
 
@@ -95,7 +97,7 @@ class Stop(BaseException):
 @pytest.mark.parametrize("error", [RuntimeError("out of memory"), KeyboardInterrupt(), Stop()])
 @pytest.mark.parametrize("num_calls", [0, 1, 3])
 def test_exception_of_the_callback_passes_through_and_the_search_goes_on(
-    network: Network, search: GreedySearch, error: BaseException, num_calls: int
+    network: Network, uniform, search: GreedySearch, error: BaseException, num_calls: int
 ) -> None:
     calls: list[np.ndarray] = []
 
@@ -103,7 +105,7 @@ def test_exception_of_the_callback_passes_through_and_the_search_goes_on(
         calls.append(policies.copy())
         if len(calls) > num_calls:
             raise error
-        return sum_error(policies)
+        return sum_score(policies)
 
     with pytest.raises(type(error)) as caught:
         search.run(evaluate)
@@ -111,14 +113,14 @@ def test_exception_of_the_callback_passes_through_and_the_search_goes_on(
     again = search.propose()
     assert again is not None
     np.testing.assert_array_equal(again, calls[-1])
-    whole = GreedySearch(network, 10_000).run(sum_error)
-    assert steps(search.run(sum_error)) == steps(whole)
+    whole = GreedySearch(network, 10_000, anchors=uniform).run(sum_score)
+    assert steps(search.run(sum_score)) == steps(whole)
 
 
 def test_ctrl_c_ends_the_search(search: GreedySearch) -> None:
     def evaluate(policies: np.ndarray) -> np.ndarray:
         signal.raise_signal(signal.SIGINT)
-        return sum_error(policies)
+        return sum_score(policies)
 
     with pytest.raises(KeyboardInterrupt):
         search.run(evaluate)
@@ -135,38 +137,31 @@ def test_interrupt_while_scores_are_read_passes_through(search: GreedySearch) ->
     finish(search)
 
 
-def test_restored_search_evaluates_only_the_rest(network: Network, search: GreedySearch) -> None:
-    journal: list[np.ndarray] = []
+def test_search_made_anew_asks_the_same_again(network: Network, uniform) -> None:
+    asked: list[list[np.ndarray]] = [[], []]
+    results = []
+    for batches in asked:
 
-    def evaluate(policies: np.ndarray) -> np.ndarray:
-        journal.append(policies)
-        return sum_error(policies)
+        def evaluate(policies: np.ndarray, batches: list[np.ndarray] = batches) -> np.ndarray:
+            batches.append(policies)
+            return sum_score(policies)
 
-    whole = search.run(evaluate)
-    known = np.concatenate(journal)[:-1]
-    resumed = GreedySearch(network, 10_000)
-    resumed.restore(known, sum_error(known))
-    result = resumed.run(sum_error)
-    assert steps(result) == steps(whole)
-    assert (result.num_evaluations, result.num_restored) == (len(known) + 1, len(known))
+        results.append(GreedySearch(network, 10_000, anchors=uniform, climbs=2).run(evaluate))
+    first, second = asked
+    assert [batch.tolist() for batch in first] == [batch.tolist() for batch in second]
+    assert steps(results[0]) == steps(results[1])
 
 
-def test_start_and_settings_arrive(network: Network) -> None:
+def test_start_and_settings_arrive(network: Network, uniform) -> None:
     search = GreedySearch(
-        network,
-        14_000,
-        start=network.uniform(2, 2),
-        error_weight=2.0,
-        evaluations=50,
-        anchors=False,
-        exchange_limit=20,
+        network, 14_000, start=uniform[0], error_weight=2.0, evaluations=50, exchange_limit=20
     )
     first = search.propose()
     assert first is not None
     assert first.tolist() == [[[8, 8], [2, 2], [2, 2]]]
-    assert {step.phase for step in search.run(sum_error).trace} == {"upward"}
-    climbing = GreedySearch(network, 14_000, start=network.uniform(2, 2), climbs=1)
-    assert "restart" in {step.phase for step in climbing.run(sum_error).trace}
+    assert {step.phase for step in search.run(sum_score).trace} == {"upward"}
+    climbing = GreedySearch(network, 14_000, start=uniform[0], anchors=uniform, climbs=1)
+    assert "restart" in {step.phase for step in climbing.run(sum_score).trace}
 
 
 def test_other_threads_run_while_rust_works(network: Network) -> None:

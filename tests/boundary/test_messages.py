@@ -11,6 +11,7 @@ from harness import _search_rs
 from harness._search_rs import (
     BudgetError,
     GreedySearch,
+    Layer,
     Network,
     NetworkError,
     OptionError,
@@ -21,30 +22,34 @@ from harness._search_rs import (
 )
 
 FREE = [2, 3, 4]
-LAYERS = [("stem", 100, 10, [8], [8]), ("conv", 300, 5, FREE, FREE)]
-POLICY = [[8, 8], [3, 3]]
+UNIFORM = [[[8, 8], [weight, act]] for weight in FREE for act in FREE]
 
 
-def layer(macs: int = 1, weight_count: int = 1, candidates: list[int] = FREE) -> Network:
-    return Network([("conv", macs, weight_count, [2], candidates)])
+def layer(
+    name: str = "conv", macs: int = 1, weight_count: int = 1, candidates: list[int] = FREE
+) -> Layer:
+    pin = [8] if name == "stem" else FREE
+    return Layer(
+        name,
+        macs=macs,
+        weight_count=weight_count,
+        weight_candidates=pin,
+        act_candidates=pin if name == "stem" else candidates,
+    )
 
 
 def net() -> Network:
-    return Network(LAYERS)
-
-
-def started() -> GreedySearch:
-    search = GreedySearch(net(), 9_000)
-    search.propose()
-    return search
+    return Network([layer("stem", 100, 10), layer("conv", 300, 5)])
 
 
 def new() -> GreedySearch:
-    return GreedySearch(net(), 9_000)
+    return GreedySearch(net(), 9_000, anchors=UNIFORM)
 
 
-def restore_twice() -> None:
-    new().restore([POLICY, POLICY], [1.0, 2.0])
+def started() -> GreedySearch:
+    search = new()
+    search.propose()
+    return search
 
 
 def nested() -> None:
@@ -84,7 +89,7 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "act candidate 4 of layer conv is listed twice, once is enough; remove one",
     ),
     (
-        lambda: layer(macs=2**54),
+        lambda: Network([layer(macs=2**54)]),
         NetworkError,
         {"total": 2**54, "limit": 2**54 - 1},
         "network has 18014398509481984 MACs, above 18014398509481983, "
@@ -110,7 +115,7 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "act bits 300 of layer conv are outside 1..32; choose a bit-width in between",
     ),
     (
-        lambda: new().restore([[[8, 8], [6, 3]]], [1.0]),
+        lambda: GreedySearch(net(), 9_000, anchors=[[[8, 8], [6, 3]]]),
         PolicyError,
         {"bits": 6},
         "weight bits 6 of layer conv are not among its candidates 2/3/4; choose one of them",
@@ -141,12 +146,6 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "evaluation gave NoneType, not 6 numbers; return one float per policy",
     ),
     (
-        restore_twice,
-        ScoreError,
-        {"index": 1, "known": 1.0, "given": 2.0},
-        "policy 1 has score 2 but 1 is on record; restore one journal of one evaluation",
-    ),
-    (
         lambda: GreedySearch(net(), 9_000, error_weight=-0.5),
         OptionError,
         {"value": -0.5},
@@ -163,13 +162,6 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         StateError,
         {"found": 1},
         "1 scores arrived while 0 policies are proposed; call propose first",
-    ),
-    (
-        lambda: started().restore([POLICY], [1.0]),
-        StateError,
-        {},
-        "search has already proposed policies, restore must come before the first; "
-        "make a new search",
     ),
     (
         lambda: new().result(),
@@ -216,7 +208,7 @@ def test_search_goes_on_after_a_score_that_is_not_finite(value: float) -> None:
         search.observe([0.0] * 5 + [value])
     assert caught.value.index == 5
     np.testing.assert_array_equal(search.propose(), first)
-    assert search.run(lambda policies: [1.0] * len(policies)).error == 1.0
+    assert search.run(lambda policies: [1.0] * len(policies)).score == 1.0
 
 
 @pytest.mark.parametrize("kind", [BudgetError, NetworkError, PolicyError, ScoreError])

@@ -60,7 +60,7 @@ def _search(run: RunDir, *, resume: bool) -> dict:
         journal.write_bytes(content[: 2 * len(content) // 3])  # As a kill leaves it.
     torch.distributed.barrier()
     (outcome,) = search(run, ["30%"], options=SearchOptions(evaluations=40, resume=resume))
-    return {"bits": outcome.found.policy.bits, "test": outcome.found.test_accuracy}
+    return {"bits": outcome.best.policy.bits, "test": outcome.best.test_accuracy}
 
 
 if __name__ == "__main__":

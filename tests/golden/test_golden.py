@@ -33,7 +33,7 @@ from harness.run.state_file import check_configuration, written_format
 from harness.runtime import create_accelerator
 from harness.search.driver import SearchOptions, search
 from harness.search.engine import greedy_search
-from harness.search.evaluator import load_run
+from harness.trained_run import load_run
 from harness.training import loop
 from harness.training.assemble import assemble
 from harness.training.resume import decide_start
@@ -187,7 +187,7 @@ def test_old_search_goes_on_from_its_journal_and_finds_the_same(finished):
 
 def test_old_run_is_searched_under_another_budget(finished):
     (outcome,) = search(finished, ["40%"], options=SearchOptions(evaluations=20))
-    assert outcome.found.bitops <= outcome.target_bitops
+    assert outcome.best.bitops <= outcome.target_bitops
 
 
 @pytest.mark.parametrize("name", golden("search_traces.json")["traces"])
@@ -204,10 +204,11 @@ def test_search_takes_the_steps_it_took(name):
         network,
         largest_bitops(network) * int(share.rstrip("%")) // 100,
         made_up_errors,
+        candidates=network.candidates,
         error_weight=1.5,
         evaluations=None if limit == "None" else int(limit),
     )
     expected = golden("search_traces.json")["traces"][name]
     assert [list(pair) for pair in found.policy.bits] == expected["policy"]
-    assert (found.error, found.num_evaluations) == (expected["error"], expected["evaluations"])
+    assert (found.score, found.num_evaluations) == (expected["error"], expected["evaluations"])
     assert json.loads(json.dumps(found.trace)) == expected["trace"]

@@ -20,6 +20,8 @@ from harness.problem.candidates import Candidates
 from harness.quant.supernet import Supernet
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
+from harness.search.driver import SearchOptions, search
+from harness.trained_run import load_run
 from harness.training import loop
 from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
@@ -87,6 +89,11 @@ def test_what_a_task_changes_after_an_epoch_is_logged_saved_and_resumed(tmp_path
     again = train(quick_config(), out=stopped)
     assert _weights(again) == _weights(run)
     assert again.metrics_path.read_bytes() == run.metrics_path.read_bytes()
+    # A search of the run proposes what its layers may take now, and no more.
+    narrowed = load_run(run).candidates
+    assert narrowed.layers[1].weight == (6, 5, 4)
+    (outcome,) = search(run, ["60%"], options=SearchOptions(evaluations=30))
+    narrowed.check(outcome.best.policy)
 
 
 def test_settings_that_decide_no_weights_do_not(trained_run, tmp_path):

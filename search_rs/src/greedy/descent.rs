@@ -3,20 +3,20 @@
 //! Invariant: it ends. An up move is proposed only if it stays strictly below the ceiling, the BitOPs
 //! of the policy that the latest down move left. So each down move lowers the ceiling strictly, up
 //! moves between two down moves raise the BitOPs strictly, and there are finitely many policies.
-//! Policies it was in before are not proposed while anything else is; where nothing else is left, only
-//! down moves are, known or not.
+//! Policies it was at before are not proposed while anything else is; where nothing else is left, only
+//! down moves are, wherever they lead.
 
 use super::{Answer, GreedySearch, Stage};
+use crate::merit::{Outcome, best_by_merit};
 use crate::moves::{Costed, Move, single_moves};
-use crate::score::{Outcome, best_by_score};
 use crate::trace::Phase;
 
 impl GreedySearch {
-    /// Begin at the start, wherever climbs have led.
+    /// Go back to the start, wherever climbs have led, and begin.
     pub(super) fn begin_descent(&mut self) {
         if self.base.policy != self.start.policy {
-            let error = self.archive.error(&self.start.policy);
-            self.step_to(Phase::Restart, self.start.clone(), error);
+            let score = self.archive.score(&self.start.policy);
+            self.step_to(Phase::Restart, self.start.clone(), score);
         }
         self.descended.insert(self.start.policy.clone());
         self.stage = Stage::Descent;
@@ -30,17 +30,18 @@ impl GreedySearch {
         }
         let proposals = self.descent_proposals();
         let policies: Vec<_> = proposals.iter().map(|(_, next)| next.policy.clone()).collect();
-        let errors = match self.ask(&policies, 1) {
-            Answer::Known(errors) => errors,
+        // One evaluation stays back for the policy the descent ends on.
+        let scores = match self.ask(&policies, 1) {
+            Answer::Known(scores) => scores,
             Answer::Asked => return,
             Answer::Refused => return self.finish_descent(),
         };
         let outcomes: Vec<_> = proposals
             .iter()
-            .zip(errors)
-            .map(|((_, next), error)| Outcome { error, bitops: next.bitops })
+            .zip(scores)
+            .map(|((_, next), score)| Outcome { score, bitops: next.bitops })
             .collect();
-        let Some(best) = best_by_score(&outcomes, self.options.error_weight) else {
+        let Some(best) = best_by_merit(&outcomes, self.options.error_weight) else {
             return self.finish_descent();
         };
         let (change, next) = proposals[best].clone();
@@ -48,7 +49,7 @@ impl GreedySearch {
             self.ceiling = Some(self.base.bitops);
         }
         self.descended.insert(next.policy.clone());
-        self.step_to(Phase::Descent, next, Some(outcomes[best].error));
+        self.step_to(Phase::Descent, next, Some(outcomes[best].score));
     }
 
     fn descent_proposals(&self) -> Vec<(Move, Costed)> {

@@ -1,10 +1,11 @@
 //! Exchanges: one move up paid for by one move down.
 //!
-//! Invariant: an exchange stays within the target and lowers the error strictly, so exchanges end; they
-//! never need more than `exchange_limit` policies. Each round evaluates the single moves of the current
-//! policy, predicts every pair from them as if errors were additive, and evaluates the most promising.
+//! Invariant: an exchange stays within the target and lowers the score strictly, so exchanges end; they
+//! never ask for more than `exchange_limit` policies. Each round asks for the single moves of the
+//! current policy, predicts every pair from them as if scores were additive, and asks for the most
+//! promising.
 
-use super::upward::least;
+use super::upward::lowest;
 use super::{Answer, GreedySearch, Stage};
 use crate::moves::{Costed, Move, single_moves};
 use crate::policy::Policy;
@@ -14,29 +15,29 @@ use crate::trace::Phase;
 const BATCH: usize = 16;
 
 impl GreedySearch {
-    /// Take the best exchange if it lowers the error, then go up again; else end, unless the single
-    /// moves met a better policy to go up from.
+    /// Take the best exchange if it lowers the score, and ascend from there; else end the search,
+    /// unless one of the policies just scored is a better one to ascend from.
     pub(super) fn exchange(&mut self) {
         let moves = single_moves(&self.network, &self.base.policy);
         let singles: Vec<_> =
             moves.iter().map(|&change| self.base.after(&self.network, change).policy).collect();
-        let errors = match self.ask_exchange(&singles) {
-            Answer::Known(errors) => errors,
+        let scores = match self.ask_exchange(&singles) {
+            Answer::Known(scores) => scores,
             Answer::Asked => return,
             Answer::Refused => return self.leave_exchange(),
         };
-        let pairs = self.promising_pairs(&moves, &errors);
+        let pairs = self.promising_pairs(&moves, &scores);
         let policies: Vec<_> = pairs.iter().map(|pair| pair.policy.clone()).collect();
-        let errors = match self.ask_exchange(&policies) {
-            Answer::Known(errors) => errors,
+        let scores = match self.ask_exchange(&policies) {
+            Answer::Known(scores) => scores,
             Answer::Asked => return,
             Answer::Refused => return self.leave_exchange(),
         };
-        let current = self.archive.error(&self.base.policy);
-        match least(pairs, &errors) {
-            Some((next, error)) if current.is_some_and(|current| error < current) => {
-                self.step_to(Phase::Exchange, next, Some(error));
-                self.stage = Stage::Upward;
+        let current = self.archive.score(&self.base.policy);
+        match lowest(pairs, &scores) {
+            Some((next, score)) if current.is_some_and(|current| score < current) => {
+                self.step_to(Phase::Exchange, next, Some(score));
+                self.stage = Stage::Ascent;
             }
             _ => self.leave_exchange(),
         }
@@ -49,7 +50,7 @@ impl GreedySearch {
     }
 
     fn ask_exchange(&mut self, policies: &[Policy]) -> Answer {
-        let num_new = self.archive.count_new(policies);
+        let num_new = self.archive.unknown(policies).len() as u64;
         if self.num_exchange + num_new > self.options.exchange_limit {
             return Answer::Refused;
         }
@@ -60,17 +61,19 @@ impl GreedySearch {
         answer
     }
 
-    /// Return the pairs within the target whose predicted error is below the current one, the
+    /// Return the pairs within the target whose predicted score is below the current one, the
     /// lowest first; ties go to fewer BitOPs, then to the order of the up and the down move.
-    fn promising_pairs(&self, moves: &[Move], errors: &[f64]) -> Vec<Costed> {
-        let Some(current) = self.archive.error(&self.base.policy) else { return Vec::new() };
-        let known = || moves.iter().zip(errors);
+    fn promising_pairs(&self, moves: &[Move], scores: &[f64]) -> Vec<Costed> {
+        let Some(current) = self.archive.score(&self.base.policy) else { return Vec::new() };
+        let outcomes = || moves.iter().zip(scores);
         let mut pairs = Vec::new();
-        for (up, up_error) in known().filter(|(change, _)| !change.is_down()) {
+        for (up, up_score) in outcomes().filter(|(change, _)| !change.is_down()) {
             let raised = self.base.after(&self.network, *up);
-            for (down, down_error) in known().filter(|(change, _)| change.is_down()) {
-                let predicted = up_error + (down_error - current);
-                if (up.layer, up.side) == (down.layer, down.side) || predicted >= current {
+            for (down, down_score) in outcomes().filter(|(change, _)| change.is_down()) {
+                let predicted = up_score + (down_score - current);
+                if (up.layer_index, up.side) == (down.layer_index, down.side)
+                    || predicted >= current
+                {
                     continue;
                 }
                 let next = raised.after(&self.network, *down);

@@ -1,96 +1,105 @@
-//! Spending the slack below the target.
+//! Moves up: climbs from the anchors before the descent, ascents after it.
 //!
-//! Invariant: every up move stays within the target and raises the BitOPs, so a pass ends. Passes begin
-//! at some uniform policies, where the descent ended, and else only where the search has not been, so
-//! there are finitely many. Moves are taken while any fits, also where the error rises: more bits do
-//! not make a quantizer coarser, so a rise is mostly the noise of the images, and the best policy met
-//! on the way is not lost.
+//! Invariant: every move stays within the target and raises the BitOPs, so each climb and each ascent
+//! ends. Climbs begin at anchors, ascents where the descent ended and else only at policies the search
+//! has not been at, so there are finitely many. Moves are taken while any fits, also where the score
+//! gets worse: more bits do not make a quantizer coarser, so a worse score is mostly the noise of the
+//! images, and the best policy met on the way is not lost.
 
 use super::{Answer, GreedySearch, Stage};
+use crate::merit::{Outcome, best_by_score};
 use crate::moves::{Costed, Move, single_moves};
-use crate::policy::Policy;
-use crate::score::{Outcome, best_by_error};
 use crate::trace::Phase;
 
 impl GreedySearch {
-    /// Make sure the error of the policy the descent ended on is known.
+    /// Begin a climb at the best anchor that the search has not been at; without one, or after the
+    /// last climb, begin the descent.
+    pub(super) fn begin_climb(&mut self) {
+        let scored = self.anchors.iter().filter_map(|anchor| {
+            let is_new = !self.visited.contains(anchor);
+            self.archive.score(anchor).filter(|_| is_new).map(|score| (anchor, score))
+        });
+        match self.best_of(scored) {
+            Some((anchor, score)) if self.num_climbs < self.options.climbs => {
+                self.num_climbs += 1;
+                self.step_to(Phase::Restart, anchor, Some(score));
+                self.stage = Stage::Climb;
+            }
+            _ => self.begin_descent(),
+        }
+    }
+
+    /// Take one step of a climb, or pass on to the next climb.
+    pub(super) fn climb(&mut self) {
+        // One evaluation stays back for the policy the descent ends on.
+        if !self.move_up(1) {
+            self.begin_climb();
+        }
+    }
+
+    /// Make sure that the policy the descent ended on has a score, then begin the ascent there.
     pub(super) fn settle(&mut self) {
         let base = [self.base.policy.clone()];
         match self.ask(&base, 0) {
-            Answer::Known(_) => self.stage = Stage::Upward,
+            Answer::Known(_) => self.stage = Stage::Ascent,
             Answer::Asked => {}
             // Cannot be: every earlier request left one evaluation over.
             Answer::Refused => self.stage = Stage::Done,
         }
     }
 
-    /// Take the up move within the target with the lowest error.
+    /// Take one step of an ascent; at its end ascend again from a better policy if the search met
+    /// one, else pass on to the exchanges.
     pub(super) fn ascend(&mut self) {
-        let is_fit = |next: &Costed| self.budget.admits(next.bitops);
-        let ups = single_moves(&self.network, &self.base.policy);
-        let ups = ups.into_iter().filter(|change: &Move| !change.is_down());
-        let ups: Vec<_> =
-            ups.map(|change| self.base.after(&self.network, change)).filter(is_fit).collect();
-        let policies: Vec<_> = ups.iter().map(|next| next.policy.clone()).collect();
-        // Before the descent, one evaluation stays back for the policy it ends on.
-        let reserve = u64::from(self.descended.is_empty());
-        match self.ask(&policies, reserve) {
-            Answer::Known(errors) => match least(ups, &errors) {
-                Some((next, error)) => self.step_to(Phase::Upward, next, Some(error)),
-                None => self.leave_upward(),
-            },
-            Answer::Asked => {}
-            Answer::Refused => self.leave_upward(),
+        if !self.move_up(0) && !self.restart_from_best() {
+            let has_exchanges = self.options.exchange_limit > 0;
+            self.stage = if has_exchanges { Stage::Exchange } else { Stage::Done };
         }
     }
 
-    /// Go up from the next uniform policy; after those, down from the start; after that, up again from a
-    /// better policy if the search met one that it has not been in; at last to the exchanges.
-    pub(super) fn leave_upward(&mut self) {
-        if let Some((uniform, error)) = self.next_climb() {
-            self.step_to(Phase::Restart, uniform, Some(error));
-            self.stage = Stage::Upward;
-        } else if self.descended.is_empty() {
-            self.begin_descent();
-        } else if !self.restart_from_best() {
-            let is_on = self.options.exchange_limit > 0;
-            self.stage = if is_on { Stage::Exchange } else { Stage::Done };
-        }
-    }
-
-    /// Step to the best policy met if it is better than the current one; return whether there is
-    /// anything to go up from, as it is not where the search has been.
+    /// Step to the best policy met if it is better than the current one. Return whether an ascent
+    /// begins there; none does where the search has been, which went up from it already.
     pub(super) fn restart_from_best(&mut self) -> bool {
-        let current = self.archive.error(&self.base.policy);
-        let Some((best, error)) = self.best_within(self.archive.needed()) else { return false };
-        if current.is_none_or(|current| error >= current) {
+        let current = self.archive.score(&self.base.policy);
+        let Some((best, score)) = self.best_of(self.archive.iter()) else { return false };
+        if current.is_none_or(|current| score >= current) {
             return false;
         }
         let is_new = !self.visited.contains(&best.policy);
-        self.step_to(Phase::Restart, best, Some(error));
+        self.step_to(Phase::Restart, best, Some(score));
         if is_new {
-            self.stage = Stage::Upward;
+            self.stage = Stage::Ascent;
         }
         is_new
     }
 
-    /// Return the best uniform policy that the search has evaluated and not been in.
-    fn next_climb(&mut self) -> Option<(Costed, f64)> {
-        if self.num_climbs >= self.options.climbs {
-            return None;
+    /// Take the move up within the target with the lowest score, or ask for the scores that it
+    /// takes to choose. Return false where no move fits the target or the limit of evaluations.
+    fn move_up(&mut self, reserve: u64) -> bool {
+        let ups = single_moves(&self.network, &self.base.policy);
+        let ups = ups.into_iter().filter(|change: &Move| !change.is_down());
+        let nexts: Vec<_> = ups
+            .map(|change| self.base.after(&self.network, change))
+            .filter(|next| self.budget.admits(next.bitops))
+            .collect();
+        let policies: Vec<_> = nexts.iter().map(|next| next.policy.clone()).collect();
+        match self.ask(&policies, reserve) {
+            Answer::Known(scores) => match lowest(nexts, &scores) {
+                Some((next, score)) => self.step_to(Phase::Upward, next, Some(score)),
+                None => return false,
+            },
+            Answer::Asked => {}
+            Answer::Refused => return false,
         }
-        self.num_climbs += 1;
-        let uniform = self.uniform_within();
-        let is_open = |policy: &Policy| uniform.contains(policy) && !self.visited.contains(policy);
-        self.best_within(self.archive.needed().filter(|(policy, _)| is_open(policy)))
+        true
     }
 }
 
-/// Return the policy with the lowest error; ties go to the fewer BitOPs, then to the first.
-pub(super) fn least(mut nexts: Vec<Costed>, errors: &[f64]) -> Option<(Costed, f64)> {
-    let pairs = nexts.iter().zip(errors);
+/// Return the policy with the lowest score; ties go to the fewer BitOPs, then to the first.
+pub(super) fn lowest(mut nexts: Vec<Costed>, scores: &[f64]) -> Option<(Costed, f64)> {
+    let pairs = nexts.iter().zip(scores);
     let outcomes: Vec<_> =
-        pairs.map(|(next, &error)| Outcome { error, bitops: next.bitops }).collect();
-    let best = best_by_error(&outcomes)?;
-    Some((nexts.swap_remove(best), errors[best]))
+        pairs.map(|(next, &score)| Outcome { score, bitops: next.bitops }).collect();
+    let best = best_by_score(&outcomes)?;
+    Some((nexts.swap_remove(best), scores[best]))
 }

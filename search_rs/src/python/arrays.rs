@@ -44,6 +44,16 @@ pub(super) fn read_rows<'py>(
     Ok(PyBytes::new(py, &rows?))
 }
 
+/// Read integers of shape (n, layers, 2) as policies.
+pub(super) fn read_policies(
+    policies: &Bound<'_, PyAny>,
+    network: &Network,
+) -> PyResult<Vec<Policy>> {
+    let rows = read_rows(policies, network)?;
+    let rows = rows.as_bytes().chunks_exact(2 * network.num_layers());
+    Ok(rows.map(|row| Policy::from_row(network, row)).collect::<Result<_, _>>()?)
+}
+
 /// Read integers of shape (layers, 2) as a policy.
 pub(super) fn read_policy(policy: &Bound<'_, PyAny>, network: &Network) -> PyResult<Policy> {
     let batch = PyTuple::new(policy.py(), [policy])?;

@@ -38,7 +38,7 @@ impl From<CoreError> for PyErr {
 fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
     use CoreError as E;
     let text = error.to_string();
-    let found = match error {
+    let exception = match error {
         E::NoLayers
         | E::ZeroMacs { .. }
         | E::NoCandidates { .. }
@@ -51,20 +51,17 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         | E::BitsRange { .. }
         | E::NotCandidate { .. } => PolicyError::new_err(text),
         E::BudgetTooSmall { .. } => BudgetError::new_err(text),
-        E::ScoreCount { .. }
-        | E::ScoreNotFinite { .. }
-        | E::ScoreType { .. }
-        | E::ScoreConflict { .. } => ScoreError::new_err(text),
-        E::ErrorWeight { .. } | E::NoEvaluations => OptionError::new_err(text),
-        E::NothingProposed { .. } | E::RestoreTooLate | E::NotFinished | E::Busy => {
-            StateError::new_err(text)
+        E::ScoreCount { .. } | E::ScoreNotFinite { .. } | E::ScoreType { .. } => {
+            ScoreError::new_err(text)
         }
+        E::ErrorWeight { .. } | E::NoEvaluations => OptionError::new_err(text),
+        E::NothingProposed { .. } | E::NotFinished | E::Busy => StateError::new_err(text),
     };
     for (name, number) in error.numbers() {
         match number {
-            Number::Whole(whole) => found.value(py).setattr(name, whole)?,
-            Number::Real(real) => found.value(py).setattr(name, real)?,
+            Number::Whole(whole) => exception.value(py).setattr(name, whole)?,
+            Number::Real(real) => exception.value(py).setattr(name, real)?,
         }
     }
-    Ok(found)
+    Ok(exception)
 }

@@ -29,8 +29,8 @@ proptest! {
         let costed = walk(&network, &picks);
         prop_assert_eq!(costed.bitops, Resource::BitOps.of_policy(&network, &costed.policy));
         for change in single_moves(&network, &costed.policy) {
-            let layer = &network.layers()[change.layer.0];
-            let from = costed.policy.layers()[change.layer.0];
+            let layer = &network.layers()[change.layer_index];
+            let from = costed.policy.layers()[change.layer_index];
             let to = from.with(change.side, change.to);
             let after = costed.after(&network, change).policy;
             for resource in RESOURCES {

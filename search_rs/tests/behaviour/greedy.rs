@@ -1,4 +1,4 @@
-//! Behaviour of the search under any error: it ends, within the target, and repeats itself.
+//! Behaviour of the search under any score: it ends, within the target, and repeats itself.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,22 +23,36 @@ fn target(network: &Network, percent: u64) -> u64 {
     smallest + (largest - smallest) * percent / 100
 }
 
-fn options() -> impl Strategy<Value = Options> {
+/// Settings of a search; the uniform policies are its anchors, or there are none.
+fn options(network: &Network) -> impl Strategy<Value = Options> + use<> {
+    let uniform = common::uniform(network);
     let limit = prop_oneof![3 => Just(None), 2 => (1..300_u64).prop_map(Some)];
     let exchange_limit = prop_oneof![Just(0), 1..200_u64];
     (limit, any::<bool>(), 0.0..4.0, 0..8_u64, exchange_limit).prop_map(
-        |(evaluations, anchors, error_weight, climbs, exchange_limit)| Options {
+        move |(evaluations, has_anchors, error_weight, climbs, exchange_limit)| Options {
             start: None,
             error_weight,
             evaluations,
-            anchors,
+            anchors: if has_anchors { uniform.clone() } else { Vec::new() },
             climbs,
             exchange_limit,
         },
     )
 }
 
-/// Return the policies a search was in, start first.
+/// A network of at most `max_layers` layers with settings of a search over it.
+fn cases(max_layers: usize) -> impl Strategy<Value = (Arc<Network>, Options)> {
+    common::networks(max_layers).prop_flat_map(|network| {
+        let options = options(&network);
+        (Just(network), options)
+    })
+}
+
+fn uniform_anchors(network: &Network) -> Options {
+    Options { anchors: common::uniform(network), ..Options::default() }
+}
+
+/// Return the policies a search was at, start first.
 fn states(network: &Network, result: &SearchResult) -> Vec<Costed> {
     let mut states = vec![Costed::new(network, Policy::largest(network))];
     for step in &result.trace {
@@ -50,9 +64,9 @@ fn states(network: &Network, result: &SearchResult) -> Vec<Costed> {
     states
 }
 
-/// Like `random_error`, with as few different values as `num_values`.
-fn tied_error(seed: u64, num_values: u16, policy: &Policy) -> f64 {
-    common::random_error(seed, policy) % f64::from(num_values)
+/// Like `random_score`, with as few different values as `num_values`.
+fn tied_score(seed: u64, num_values: u16, policy: &Policy) -> f64 {
+    common::random_score(seed, policy) % f64::from(num_values)
 }
 
 proptest! {
@@ -60,38 +74,37 @@ proptest! {
 
     #[test]
     fn search_ends_within_the_target_and_the_limits(
-        network in common::networks(6), percent in 0..=110_u64, seed: u64, options in options(),
+        (network, options) in cases(6), percent in 0..=110_u64, seed: u64,
     ) {
         let target = target(&network, percent);
         let limit = options.evaluations;
         let mut search = GreedySearch::new(Arc::clone(&network), target, options).unwrap();
         let mut journal = Vec::new();
-        let error = |policy: &Policy| common::random_error(seed, policy);
-        let result = common::run(&mut search, error, &mut journal).unwrap();
+        let score = |policy: &Policy| common::random_score(seed, policy);
+        let result = common::run(&mut search, score, &mut journal).unwrap();
 
         prop_assert!(result.bitops <= target);
         prop_assert_eq!(result.bitops, Resource::BitOps.of_policy(&network, &result.policy));
-        prop_assert_eq!(result.error.to_bits(), error(&result.policy).to_bits());
+        prop_assert_eq!(result.score.to_bits(), score(&result.policy).to_bits());
         prop_assert!(limit.is_none_or(|limit| result.num_evaluations <= limit));
         prop_assert_eq!(result.num_evaluations, u64::try_from(journal.len()).unwrap());
         let policies: BTreeSet<_> = journal.iter().map(|(policy, _)| policy).collect();
         prop_assert_eq!(policies.len(), journal.len(), "a policy was evaluated twice");
         let within = |policy: &Policy| Resource::BitOps.of_policy(&network, policy) <= target;
-        let best = journal.iter().filter(|(policy, _)| within(policy)).map(|(_, error)| *error);
-        prop_assert_eq!(best.min_by(f64::total_cmp), Some(result.error));
+        let best = journal.iter().filter(|(policy, _)| within(policy)).map(|(_, score)| *score);
+        prop_assert_eq!(best.min_by(f64::total_cmp), Some(result.score));
     }
 
     #[test]
     fn every_up_move_that_fits_above_the_result_was_tried(
-        network in common::networks(5), percent in 0..=110_u64, seed: u64, options in options(),
-        num_values in 1..1000_u16,
+        (network, options) in cases(5), percent in 0..=110_u64, seed: u64, num_values in 1..1000_u16,
     ) {
         let target = target(&network, percent);
         let options = Options { evaluations: None, ..options };
         let mut search = GreedySearch::new(Arc::clone(&network), target, options).unwrap();
         let mut journal = Vec::new();
-        let error = |policy: &Policy| tied_error(seed, num_values, policy);
-        let result = common::run(&mut search, error, &mut journal).unwrap();
+        let score = |policy: &Policy| tied_score(seed, num_values, policy);
+        let result = common::run(&mut search, score, &mut journal).unwrap();
 
         let tried: BTreeSet<_> = journal.into_iter().map(|(policy, _)| policy).collect();
         let end = Costed::new(&network, result.policy);
@@ -106,9 +119,9 @@ proptest! {
     ) {
         let target = target(&network, percent);
         let mut search =
-            GreedySearch::new(Arc::clone(&network), target, Options::default()).unwrap();
-        let error = |policy: &Policy| common::random_error(seed, policy);
-        let result = common::run(&mut search, error, &mut Vec::new()).unwrap();
+            GreedySearch::new(Arc::clone(&network), target, uniform_anchors(&network)).unwrap();
+        let score = |policy: &Policy| common::random_score(seed, policy);
+        let result = common::run(&mut search, score, &mut Vec::new()).unwrap();
 
         let states = states(&network, &result);
         let mut ceiling = u64::MAX;
@@ -137,33 +150,18 @@ proptest! {
     }
 
     #[test]
-    fn resumed_search_repeats_the_trace_from_any_cut(
-        network in common::networks(5), percent in 0..=100_u64, seed: u64, options in options(),
-        cut in 0.0..=1.0_f64, is_reversed: bool,
+    fn search_begun_anew_asks_the_same_and_takes_the_same_steps(
+        (network, options) in cases(5), percent in 0..=100_u64, seed: u64,
     ) {
         let target = target(&network, percent);
-        let new = || GreedySearch::new(Arc::clone(&network), target, options.clone()).unwrap();
-        let error = |policy: &Policy| common::random_error(seed, policy);
-        let mut journal = Vec::new();
-        let whole = common::run(&mut new(), error, &mut journal).unwrap();
-        prop_assert_eq!(&common::run(&mut new(), error, &mut Vec::new()).unwrap(), &whole);
-
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss,
-                 clippy::cast_precision_loss, reason = "a position in a short list")]
-        journal.truncate((cut * journal.len() as f64) as usize);
-        if is_reversed {
-            journal.reverse();
-        }
-        let (policies, errors): (Vec<_>, Vec<_>) = journal.iter().cloned().unzip();
-        let mut resumed = new();
-        resumed.restore(&policies, &errors).unwrap();
-        let mut rest = Vec::new();
-        let result = common::run(&mut resumed, error, &mut rest).unwrap();
-        prop_assert_eq!(&result.trace, &whole.trace);
-        prop_assert_eq!((result.policy, result.error), (whole.policy, whole.error));
-        prop_assert_eq!(result.num_evaluations, whole.num_evaluations);
-        let num_rest = u64::try_from(rest.len()).unwrap();
-        prop_assert_eq!(result.num_restored + num_rest, result.num_evaluations);
+        let run = || {
+            let mut search =
+                GreedySearch::new(Arc::clone(&network), target, options.clone()).unwrap();
+            let mut journal = Vec::new();
+            let score = |policy: &Policy| common::random_score(seed, policy);
+            (common::run(&mut search, score, &mut journal).unwrap(), journal)
+        };
+        prop_assert_eq!(run(), run());
     }
 }
 
@@ -173,7 +171,7 @@ fn small_network() -> Arc<Network> {
     Arc::new(common::build(&specs).unwrap())
 }
 
-fn sum_error(policy: &Policy) -> f64 {
+fn sum_score(policy: &Policy) -> f64 {
     let side = |bits: u8| 16.0 / f64::from(bits);
     policy.layers().iter().map(|bits| side(bits.weight.get()) + side(bits.act.get())).sum()
 }
@@ -185,26 +183,26 @@ fn propose_repeats_until_the_right_scores_arrive() {
     assert_eq!(search.propose().as_ref(), Some(&first));
     let few = search.observe(&[1.0]).unwrap_err();
     assert_eq!(few, SearchError::ScoreCount { found: 1, expected: first.len() });
-    let errors = vec![f64::INFINITY; first.len()];
-    let infinite = search.observe(&errors).unwrap_err().to_string();
+    let infinite = vec![f64::INFINITY; first.len()];
+    let infinite = search.observe(&infinite).unwrap_err().to_string();
     assert!(infinite.starts_with("score 0 is inf, not a finite number"), "{infinite}");
     assert_eq!(search.propose().as_ref(), Some(&first));
     search.observe(&vec![0.0; first.len()]).unwrap();
     assert_eq!(search.observe(&[]), Err(SearchError::NothingProposed { found: 0 }));
-    assert_eq!(search.restore(&[], &[]), Err(SearchError::RestoreTooLate));
     assert_eq!(search.result(), Err(SearchError::NotFinished));
 }
 
 #[test]
-fn first_batch_holds_the_start_and_the_uniform_policies_within_the_target() {
+fn first_batch_holds_the_start_and_the_anchors_within_the_target() {
     let network = small_network();
     // 6400 for the pinned layer and 500 MACs: 4/3 and 3/4 fit in 12400, 4/4 does not.
-    let mut search = GreedySearch::new(Arc::clone(&network), 12_400, Options::default()).unwrap();
+    let options = uniform_anchors(&network);
+    let mut search = GreedySearch::new(Arc::clone(&network), 12_400, options).unwrap();
     let rows: Vec<_> =
         search.propose().unwrap().iter().map(|p| common::row(p)[2..4].to_vec()).collect();
     assert_eq!(rows, [[4, 4], [4, 3], [3, 4], [3, 3], [4, 2], [2, 4], [3, 2], [2, 3], [2, 2]]);
-    let options = Options { anchors: false, ..Options::default() };
-    let mut search = GreedySearch::new(network, 12_400, options).unwrap();
+    // Without anchors the first batch is the first step of the descent, one move down on four sides.
+    let mut search = GreedySearch::new(network, 12_400, Options::default()).unwrap();
     assert_eq!(search.propose().unwrap().len(), 4);
 }
 
@@ -214,24 +212,24 @@ fn start_within_the_target_is_only_improved_upward() {
     let start = Policy::smallest(&network);
     let options = Options { start: Some(start), ..Options::default() };
     let mut search = GreedySearch::new(Arc::clone(&network), 12_400, options).unwrap();
-    let result = common::run(&mut search, sum_error, &mut Vec::new()).unwrap();
+    let result = common::run(&mut search, sum_score, &mut Vec::new()).unwrap();
     assert!(result.trace.iter().all(|step| step.phase == Phase::Upward));
     assert!(result.bitops > target(&network, 0) && result.bitops <= 12_400);
 }
 
 #[test]
-fn upward_pass_starts_from_the_best_uniform_policies_too() {
+fn climbs_start_from_the_best_anchors() {
     let network = small_network();
-    let options = Options { climbs: 2, ..Options::default() };
+    let options = Options { climbs: 2, ..uniform_anchors(&network) };
     let mut search = GreedySearch::new(Arc::clone(&network), 12_400, options).unwrap();
-    let error = |policy: &Policy| common::random_error(3, policy);
-    let mut uniform = search.propose().unwrap().split_off(1);
-    uniform.sort_by(|a, b| error(a).total_cmp(&error(b)));
-    let result = common::run(&mut search, error, &mut Vec::new()).unwrap();
+    let score = |policy: &Policy| common::random_score(3, policy);
+    let mut anchors = search.propose().unwrap().split_off(1);
+    anchors.sort_by(|a, b| score(a).total_cmp(&score(b)));
+    let result = common::run(&mut search, score, &mut Vec::new()).unwrap();
     let is_restart = |step: &TraceStep| step.phase == Phase::Restart;
     let states = states(&network, &result).into_iter().skip(1).zip(&result.trace);
     let restarts = states.filter(|(_, step)| is_restart(step)).map(|(state, _)| state.policy);
-    assert_eq!(restarts.take(2).collect::<Vec<_>>(), uniform[..2]);
+    assert_eq!(restarts.take(2).collect::<Vec<_>>(), anchors[..2]);
 }
 
 #[test]
@@ -239,26 +237,26 @@ fn limit_that_no_descent_fits_is_spent_on_climbs() {
     let network =
         Arc::new(common::build(&vec![(100, 1, vec![2, 3, 4], vec![2, 3, 4]); 10]).unwrap());
     // A step costs twenty, up or down, after seven anchors.
-    let options = Options { evaluations: Some(35), climbs: 1, ..Options::default() };
+    let options = Options { evaluations: Some(35), climbs: 1, ..uniform_anchors(&network) };
     let mut search = GreedySearch::new(Arc::clone(&network), 9_500, options).unwrap();
-    let result = common::run(&mut search, sum_error, &mut Vec::new()).unwrap();
+    let result = common::run(&mut search, sum_score, &mut Vec::new()).unwrap();
     let has = |phase| result.trace.iter().any(|step| step.phase == phase);
     assert!(has(Phase::Upward) && has(Phase::Finish) && !has(Phase::Descent));
 }
 
 #[test]
-fn limit_of_one_still_ends_within_the_target_with_its_own_error() {
+fn limit_of_one_still_ends_within_the_target_with_its_own_score() {
     let network = small_network();
-    let options = Options { evaluations: Some(1), ..Options::default() };
+    let options = Options { evaluations: Some(1), ..uniform_anchors(&network) };
     let mut search = GreedySearch::new(Arc::clone(&network), 9_500, options).unwrap();
-    let result = common::run(&mut search, sum_error, &mut Vec::new()).unwrap();
+    let result = common::run(&mut search, sum_score, &mut Vec::new()).unwrap();
     assert_eq!(result.num_evaluations, 1);
-    assert!(result.trace.iter().all(|step| step.phase == Phase::Finish && step.error.is_none()));
+    assert!(result.trace.iter().all(|step| step.phase == Phase::Finish && step.score.is_none()));
     assert!(result.bitops <= 9_500);
 }
 
 #[test]
-fn equal_errors_spend_the_slack() {
+fn equal_scores_spend_the_slack() {
     let network = small_network();
     let target = target(&network, 60);
     let mut search = GreedySearch::new(Arc::clone(&network), target, Options::default()).unwrap();
@@ -281,10 +279,12 @@ fn settings_out_of_range_are_refused() {
     assert_eq!(new(9_000, options).unwrap_err(), SearchError::ErrorWeight { value: -1.0 });
     let options = Options { evaluations: Some(0), ..Options::default() };
     assert_eq!(new(9_000, options).unwrap_err(), SearchError::NoEvaluations);
-    let other = common::build(&[(1, 1, vec![2], vec![2])]).unwrap();
-    let options = Options { start: Some(Policy::largest(&other)), ..Options::default() };
-    assert_eq!(
-        new(9_000, options).unwrap_err(),
-        SearchError::PolicyLength { found: 1, expected: 3 }
-    );
+    let other = Policy::largest(&common::build(&[(1, 1, vec![2], vec![2])]).unwrap());
+    for options in [
+        Options { start: Some(other.clone()), ..Options::default() },
+        Options { anchors: vec![other], ..Options::default() },
+    ] {
+        let error = new(9_000, options).unwrap_err();
+        assert_eq!(error, SearchError::PolicyLength { found: 1, expected: 3 });
+    }
 }

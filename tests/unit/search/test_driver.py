@@ -1,41 +1,50 @@
-"""What ranks tell each other before they search."""
+"""What ranks tell each other before they search, and what is not evaluated twice."""
 
-from types import SimpleNamespace
+import dataclasses
+import json
 
 import pytest
-from made_networks import network_of
+from watching import Watcher
 
 from harness.errors import RunError
 from harness.search import driver
-
-NETWORK = network_of([(1, 1), (1, 1), (1, 1)])
-TWO, SIX = (NETWORK.candidates.uniform(weight_bits=bits, act_bits=bits) for bits in (2, 6))
-
-
-def trained(*, is_main_process):
-    search = SimpleNamespace(recalibrate_images=5)
-    return SimpleNamespace(
-        is_main_process=is_main_process,
-        supernet=SimpleNamespace(network=NETWORK),
-        config=SimpleNamespace(eval=SimpleNamespace(batch_size=5), search=search),
-        weights_digest=lambda: "0" * 16,
-        search_batches=lambda: SimpleNamespace(num_images=10),
-    )
+from harness.search.archive import PolicyArchive
+from harness.search.evaluator import ProposalEvaluator
 
 
-def opened(folder, known, *, is_main_process=True):
-    target = driver.Target(text="30%", bitops=1, folder=folder)
-    return driver._open_journal(trained(is_main_process=is_main_process), target, known)
+@pytest.fixture
+def beside(trained):
+    """The run as a rank beside the first holds it."""
+    return dataclasses.replace(trained, is_main_process=False)
 
 
-def test_what_earlier_targets_know_lies_in_the_next_journal(tmp_path):
-    opened(tmp_path, {TWO: 7}).add([SIX], [3])
-    known = {}
-    opened(tmp_path, known)
-    assert known == {TWO: 7, SIX: 3}
+@pytest.fixture
+def policies(trained):
+    return [trained.candidates.uniform(weight_bits=bits, act_bits=bits) for bits in (2, 6)]
 
 
-def test_a_journal_that_rank_0_refuses_ends_every_rank(tmp_path, monkeypatch):
+def opened(trained, path, wrong_counts=()):
+    archive = PolicyArchive()
+    archive.add(dict(wrong_counts))
+    driver.open_journal(trained, path, archive)
+    return archive
+
+
+def test_what_earlier_targets_evaluated_lies_in_the_next_journal(trained, policies, tmp_path):
+    two, six = policies
+    path = tmp_path / "journal.jsonl"
+    opened(trained, path, {two: 7}).add({six: 3})
+    assert opened(trained, path).wrong_counts == {two: 7, six: 3}
+
+
+def test_journal_names_the_weights_that_were_loaded(trained, tmp_path):
+    opened(trained, tmp_path / "journal.jsonl")
+    header = json.loads((tmp_path / "journal.jsonl").read_text())
+    recorded = (trained.run.path / "search/greedy_30pct/journal.jsonl").read_text().splitlines()[0]
+    assert header == json.loads(recorded)
+
+
+def test_a_journal_that_rank_0_refuses_ends_every_rank(trained, beside, tmp_path, monkeypatch):
     told = []
 
     def hear(told_now):
@@ -43,18 +52,30 @@ def test_a_journal_that_rank_0_refuses_ends_every_rank(tmp_path, monkeypatch):
         return told[0]
 
     monkeypatch.setattr(driver, "broadcast_object_list", hear)
-    (tmp_path / "journal.jsonl").write_text("mine")
+    path = tmp_path / "journal.jsonl"
+    path.write_text("mine")
     message = r"^journal: line 1 of .*/journal.jsonl is damaged \(.*\); restore it, or give"
-    with pytest.raises(RunError, match=message):
-        opened(tmp_path, {})
-    with pytest.raises(RunError, match=message):
-        opened(tmp_path, {}, is_main_process=False)
+    for rank in (trained, beside):
+        with pytest.raises(RunError, match=message):
+            opened(rank, path)
     assert told[1][1] is None  # The second rank had nothing to refuse itself.
 
 
-def test_ranks_learn_what_rank_0_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(driver, "broadcast_object_list", lambda _: [{TWO: 7}, None])
-    known = {SIX: 3}
-    opened(tmp_path, known, is_main_process=False)
-    assert known == {TWO: 7, SIX: 3}
+def test_ranks_learn_what_rank_0_read(beside, policies, tmp_path, monkeypatch):
+    two, six = policies
+    monkeypatch.setattr(driver, "broadcast_object_list", lambda _: [{two: 7}, None])
+    archive = opened(beside, tmp_path / "journal.jsonl", {six: 3})
+    assert archive.wrong_counts == {two: 7, six: 3}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, policies):
+    two, six = policies
+    archive = PolicyArchive()
+    archive.add({two: 1})
+    task = Watcher().begin("policies evaluated")
+    evaluator = ProposalEvaluator(trained, archive, task=task)
+    first = evaluator([policy.bits for policy in policies])
+    assert first == [1.0, float(trained.count_wrong_proposals([six])[0])]
+    assert evaluator([policy.bits for policy in policies]) == first
+    assert (evaluator.num_evaluated, task.done) == (1, 1)

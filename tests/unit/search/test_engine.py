@@ -1,7 +1,8 @@
-"""The Python side of the engine: costs agree, the budget holds, known errors are used."""
+"""The Python side of the engine: costs agree, the budget holds, candidates bound the search."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 10**10), st.integers(1, 10**8)), min_s
 @given(sizes=SIZES, data=st.data())
 def test_rust_and_python_costs_agree(sizes, data):
     network = network_of(sizes)
-    engine = engine_network(network)
+    engine = engine_network(network, network.candidates)
     policy = Policy(
         (
             data.draw(st.sampled_from(la.weight_candidates)),
@@ -32,45 +33,65 @@ def test_rust_and_python_costs_agree(sizes, data):
     assert engine.largest_bitops == largest_bitops(network)
 
 
-def additive_errors(policies):
+def additive_scores(policies):
     return [float(sum(100 // w + 60 // a for w, a in policy)) for policy in policies.tolist()]
+
+
+def searched(network, target_bitops, evaluate=additive_scores, **changes):
+    arguments = {"candidates": network.candidates, "error_weight": 1.5, **changes}
+    return greedy_search(network, target_bitops, evaluate, **arguments)
 
 
 def test_search_keeps_the_budget_and_beats_every_uniform_policy_within_it():
     network = network_of([(10, 10), (400, 50), (100, 900), (30, 20), (5, 5)])
     target = (smallest_bitops(network) + largest_bitops(network)) // 3
-    found = greedy_search(network, target, additive_errors, error_weight=1.5)
-    assert bitops(network, found.policy) <= target
-    import numpy as np
-
+    result = searched(network, target)
+    assert bitops(network, result.policy) <= target
     uniform = [
         p for p in network.candidates.uniform_policies.values() if bitops(network, p) <= target
     ]
-    assert found.error <= min(additive_errors(np.array([p.bits for p in uniform])))
+    assert result.score <= min(additive_scores(np.array([p.bits for p in uniform])))
 
 
-def test_known_errors_are_not_evaluated_again():
+def test_search_run_again_asks_the_same_and_takes_the_same_steps():
     network = network_of([(10, 10), (400, 50), (100, 900), (5, 5)])
-    target = largest_bitops(network) // 2
-    seen = {}
+    asked = []
 
     def evaluate(policies):
-        errors = additive_errors(policies)
-        seen.update(zip(map(Policy, policies.tolist()), errors, strict=True))
-        return errors
+        asked.append(policies.tolist())
+        return additive_scores(policies)
 
-    first = greedy_search(network, target, evaluate, error_weight=1.5)
+    first = searched(network, largest_bitops(network) // 2, evaluate)
+    num_batches = len(asked)
+    assert searched(network, largest_bitops(network) // 2, evaluate) == first
+    assert asked[num_batches:] == asked[:num_batches]
+    assert first.num_evaluations == sum(map(len, asked[:num_batches]))
 
-    def never(policies):
-        raise AssertionError("everything is known")
 
-    again = greedy_search(network, target, never, error_weight=1.5, known=seen.items())
-    assert (again.policy, again.trace) == (first.policy, first.trace)
-    assert again.num_restored == again.num_evaluations == first.num_evaluations
+def test_search_stays_among_the_candidates_it_is_given():
+    network = network_of([(10, 10), (400, 50), (100, 900), (5, 5)])
+    full = network.candidates
+    narrow = full.with_rows(
+        {**row, "weight": [b for b in row["weight"] if b > 3]} for row in full.to_rows()
+    )
+    seen = []
+
+    def evaluate(policies):
+        seen.extend(policies[:, 1:3, 0].ravel().tolist())
+        return additive_scores(policies)
+
+    result = searched(network, largest_bitops(network) // 2, evaluate, candidates=narrow)
+    narrow.check(result.policy)
+    assert set(seen) == {4, 5, 6}
+
+
+def test_network_of_pinned_layers_has_one_policy():
+    network = network_of([(10, 10), (5, 5)])
+    result = searched(network, largest_bitops(network))
+    assert (result.policy, result.trace) == (network.candidates.largest, [])
 
 
 SMALL = network_of([(10, 10), (400, 50), (5, 5)])
-TWO = SMALL.candidates.uniform(weight_bits=2, act_bits=2)
 
 
 def with_candidates(*bits):
@@ -85,21 +106,15 @@ def with_candidates(*bits):
         ({"evaluations": 0}, ConfigError, "evaluations is 0, at least 1 is needed"),
         ({"error_weight": float("inf")}, ConfigError, "error_weight is inf, not a finite number"),
         ({"network": with_candidates(99)}, RunError, "weight candidate 99 of layer layer0 is out"),
-        ({"known": [(Policy(TWO.bits[:2]), 1)]}, RunError, r"policies have shape .*, not \(n, 3"),
-        ({"known": [(TWO, float("nan"))]}, RunError, "score 0 is NaN, not a finite number"),
-        ({"known": [(TWO, 1), (TWO, 2)]}, RunError, "policy 1 has score 2 but 1 is on record"),
     ],
 )
 def test_refusals_of_the_engine_are_mistakes_of_the_user(changes, error, message):
-    arguments = {"network": SMALL, "target_bitops": 9000, "error_weight": 1.5, **changes}
+    arguments = {"network": SMALL, "target_bitops": 9000, **changes}
     with pytest.raises(error, match=message):
-        greedy_search(evaluate=additive_errors, **arguments)
+        searched(**arguments)
 
 
 @pytest.mark.parametrize("amount", [2**64 - 1, 2**64, 10**30])
 def test_amounts_beyond_what_the_engine_counts_are_no_limit(amount):
-    wide = greedy_search(SMALL, amount, additive_errors, error_weight=1.5, evaluations=amount)
-    largest = largest_bitops(SMALL)
-    assert wide == greedy_search(
-        SMALL, largest, additive_errors, error_weight=1.5, evaluations=10**6
-    )
+    wide = searched(SMALL, amount, evaluations=amount)
+    assert wide == searched(SMALL, largest_bitops(SMALL), evaluations=10**6)

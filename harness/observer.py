@@ -1,0 +1,46 @@
+"""How long work says how far it is, to whoever watches: a terminal, a test, or nobody.
+
+Search and report know this interface alone, so they can be used without a display
+(`harness/runtime.py` has the one of the command line).
+"""
+
+from typing import Protocol
+
+
+class Task(Protocol):
+    """One named piece of work that is under way."""
+
+    def advance(self, amount: float = 1.0) -> None:
+        """Say that so much more is done; amounts may be parts of one."""
+
+    def end(self) -> None:
+        """Say that nothing more is to come: what is done is all there was."""
+
+
+class Observer(Protocol):
+    """Is told which tasks begin."""
+
+    def begin(self, name: str, *, total: float | None = None) -> Task:
+        """Return a new task.
+
+        Args:
+            name: What a person reads beside the progress.
+            total: Amount at which the task is done; None where nobody can know before its end.
+        """
+
+
+class _Silence:
+    """Shows nothing; both the observer and its tasks."""
+
+    def begin(self, name: str, *, total: float | None = None) -> Task:
+        return self
+
+    def advance(self, amount: float = 1.0) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+
+SILENCE: Observer = _Silence()
+"""The observer where nobody watches."""
