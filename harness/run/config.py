@@ -3,7 +3,7 @@
 A value that the paper gives (arXiv 2401.01543) is named in the field's docstring; defaults here are
 those of the small embedded job, and `configs/train/imagenet_resnet18.yaml` holds the paper's own.
 A setting that is marked with DECIDES_NO_WEIGHTS may change while a run goes on, all others may not.
-A new setting also needs a format in `config_format.py`, which says how runs went without it.
+A new setting is marked with the format that brings it and with how runs went without it.
 """
 
 import json
@@ -16,8 +16,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from harness.errors import ConfigError
-from harness.run.config_format import BEFORE, CONFIG_FORMAT
-from harness.run.settings import DECIDES_NO_WEIGHTS, flat, nested, setting_names
+from harness.run.settings import (
+    DECIDES_NO_WEIGHTS,
+    Since,
+    configuration_format,
+    flat,
+    nested,
+    setting_names,
+    settings_before,
+)
 from harness.run.yaml_values import parse_yaml, read_mapping
 
 MAX_CANDIDATE_BITS = 8
@@ -86,7 +93,7 @@ class QuantConfig(Section):
     """Activation bit-widths a free layer may take (paper: 6 to 2)."""
     depthwise_min_bits: int = Field(default=3, ge=MIN_CANDIDATE_BITS, le=MAX_CANDIDATE_BITS)
     """Smallest candidate of a depthwise convolution (paper: 3)."""
-    keep_float: tuple[str, ...] = ("Conv1d",)
+    keep_float: Annotated[tuple[str, ...], Since(format=2, before=[])] = ("Conv1d",)
     """Modules without a quantized form that stay in float, by class name or by a pattern of the
     module's path (`stages.*.eca.*`); they are accounted at 32 bits. Small ones: all that is counted
     in BitOPs and does not shrink takes budget from the others."""
@@ -221,9 +228,10 @@ class Config(Section):
             there: The run's settings by name.
         """
         unset = self.unset_keys()
+        before = {name: mark.before for name, mark in settings_before(Config).items()}
         old = {
             name: value
-            for name, value in BEFORE.items()
+            for name, value in before.items()
             if name in unset and name in there and there[name] == value
         }
         if not old:
@@ -237,6 +245,10 @@ class Config(Section):
         """Return the resolved configuration as YAML that `load_run_config` reads back."""
         values = {"format": CONFIG_FORMAT.version, **self.model_dump(mode="json")}
         return yaml.safe_dump(values, sort_keys=False)
+
+
+CONFIG_FORMAT = configuration_format(Config)
+"""A run's file without `format` is of version 1; so were all before there were versions."""
 
 
 def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:

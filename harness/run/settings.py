@@ -6,12 +6,32 @@ decode them, how often a checkpoint is saved) it goes on and ends at the same we
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
+from harness.errors import ConfigError
+from harness.run.files import FileFormat, Upgrade
+
 DECIDES_NO_WEIGHTS = "decides no weights"
 """Mark of a field or of a whole section; without it a setting decides the weights."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Since:
+    """Mark of a field that came after format 1 of the configuration.
+
+    Only what the program did before it knew a key can stand for that key in an old run: the default
+    of today would make another run of it.
+    """
+
+    format: int
+    """First format of config.yaml that has the key; the latest of all is the present format."""
+    before: Any
+    """The value, as it stands in YAML, that does what the program did without the key."""
+
 
 MAX_NAMED = 3
 """Settings that a message about a difference names; it counts the others."""
@@ -32,6 +52,32 @@ def setting_names(section: type[BaseModel], *, deciding_only: bool = False) -> I
             yield from (f"{key}.{name}" for name in inside)
         else:
             yield key
+
+
+def settings_before(section: type[BaseModel]) -> dict[str, Since]:
+    """Return the mark of every setting that came after format 1, by its name."""
+    found: dict[str, Since] = {}
+    for key, field in section.model_fields.items():
+        for mark in field.metadata:
+            if isinstance(mark, Since):
+                found[key] = mark
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            inside = settings_before(field.annotation)
+            found.update({f"{key}.{name}": mark for name, mark in inside.items()})
+    return found
+
+
+def configuration_format(section: type[BaseModel]) -> FileFormat:
+    """Return the format of config.yaml: each upgrade step adds the keys that its format brought."""
+    marks = settings_before(section)
+    latest = max((mark.format for mark in marks.values()), default=1)
+
+    def upgrade_to(version: int) -> Upgrade:
+        added = {name: mark.before for name, mark in marks.items() if mark.format == version}
+        return partial(with_missing, settings=added)
+
+    upgrades = tuple(upgrade_to(version) for version in range(2, latest + 1))
+    return FileFormat(name="configuration", upgrades=upgrades, error=ConfigError)
 
 
 def flat(values: Mapping[str, Any], names: Iterator[str]) -> dict[str, Any]:

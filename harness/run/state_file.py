@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CheckpointError
-from harness.run.config import Config
-from harness.run.config_format import CONFIG_FORMAT
+from harness.run.config import CONFIG_FORMAT, Config
 from harness.run.files import FileFormat, read_json, write_json
 from harness.run.folder import RunDir
 from harness.run.manifest import older_one, read_checked

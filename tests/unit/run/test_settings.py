@@ -1,12 +1,23 @@
 """Which settings decide weights, and how a difference between two configurations is said."""
 
 import json
+from pathlib import Path
+from typing import Annotated
 
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from harness.run.config import Config, load_config
-from harness.run.settings import difference, flat, nested, setting_names, with_missing
+from harness.run.settings import (
+    Since,
+    configuration_format,
+    difference,
+    flat,
+    nested,
+    setting_names,
+    with_missing,
+)
 
 # Whoever adds a setting says here, on purpose, on which side it stands.
 DECIDING = {
@@ -67,3 +78,26 @@ def test_a_difference_shows_the_first_few_and_counts_the_rest():
         "seed is 0 there and absent here, data.path is null there and [1, 2] here, "
         "train.epochs is 1 there and 2 here, and 2 more"
     )
+
+
+class Part(BaseModel):
+    old: int = 1
+    second: Annotated[int, Since(format=2, before=20)] = 2
+    third: Annotated[str, Since(format=3, before="as before")] = "new"
+
+
+class Whole(BaseModel):
+    part: Part = Part()
+    fourth: Annotated[int, Since(format=3, before=40)] = 4
+
+
+def test_each_format_adds_the_keys_that_it_brought_with_their_old_behaviour() -> None:
+    made = configuration_format(Whole)
+    assert made.version == 3
+    first = made.upgraded({"format": 1, "part": {"old": 5}}, Path("config.yaml"))
+    assert first == {
+        "format": 3, "part": {"old": 5, "second": 20, "third": "as before"}, "fourth": 40,
+    }  # fmt: skip
+    second = made.upgraded({"format": 2, "part": {"second": 7}}, Path("config.yaml"))
+    assert second == {"format": 3, "part": {"second": 7, "third": "as before"}, "fourth": 40}
+    assert configuration_format(BaseModel).version == 1
