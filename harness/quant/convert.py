@@ -55,9 +55,7 @@ def describe_network(
     Raises:
         ConversionError: The network cannot be traced or run, or has no layer with weights.
     """
-    was_training = model.training
-    graph = network_graph(model.eval(), input_size)
-    model.train(was_training)
+    graph = network_graph(model, input_size)
     if not graph.layers:
         raise ConversionError(f"{name} has no Conv2d or Linear layer; choose another network")
     last = graph.layers[-1].name
@@ -86,10 +84,8 @@ def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
         ConversionError: A module has no quantized form; the message names it and says why.
     """
     # Networks may compute otherwise in training (dropout as a function), so each has its own graph.
-    was_training = model.training
-    training = network_graph(model.train(), network.input_size)
-    evaluation = network_graph(model.eval(), network.input_size)
-    model.train(was_training)
+    training = network_graph(model, network.input_size, training=True)
+    evaluation = network_graph(model, network.input_size)
     _check_convertible(evaluation, network)
     norms = {node.name: node.batch_norm for node in evaluation.layers}
     modules = dict(model.named_modules())

@@ -8,15 +8,9 @@ from dataclasses import dataclass
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from harness.quant.operations import is_depthwise, operation_of
+from harness.quant.operations import PRODUCTS, is_depthwise, operation_of
 from harness.quant.signs import can_be_negative, is_in_place, target_name
 from harness.quant.tracing import IMAGES, constants_of, num_elements, trace
-
-PRODUCTS = {
-    "conv1d", "conv2d", "conv3d", "linear", "matmul", "bmm", "einsum", "baddbmm",
-    "conv_transpose2d", "scaled_dot_product_attention", "mm", "addmm",
-}  # fmt: skip
-"""Functions that multiply tensors and are no module of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,17 +47,20 @@ class NetworkGraph:
     """Tensors that the network's own forward makes, by the names that the graph reads."""
 
 
-def network_graph(model: nn.Module, input_size: tuple[int, int, int]) -> NetworkGraph:
-    """Return how a float network computes, as it is set: in training or in evaluation.
+def network_graph(
+    model: nn.Module, input_size: tuple[int, int, int], *, training: bool = False
+) -> NetworkGraph:
+    """Return how a float network computes.
 
     Args:
         model: Float model on any device; it is not changed.
         input_size: Channels, height and width of one input.
+        training: Whether as in training; networks may compute otherwise there than in evaluation.
 
     Raises:
         ConversionError: The model cannot be traced, or not run at this input size.
     """
-    graph, on_meta = trace(model, input_size)
+    graph, on_meta = trace(model, input_size, training=training)
     # The graph must know its modules to tell which operations change something.
     alive = fx.GraphModule(on_meta, graph).graph
     alive.eliminate_dead_code(lambda node: node.is_impure() or is_in_place(node))

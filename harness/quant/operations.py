@@ -86,6 +86,14 @@ OPERATIONS = (
 """Subclasses stand before the classes they derive from."""
 
 
+PRODUCTS = {
+    "conv1d", "conv2d", "conv3d", "linear", "matmul", "bmm", "einsum", "baddbmm",
+    "conv_transpose2d", "scaled_dot_product_attention", "mm", "addmm",
+}  # fmt: skip
+"""Functions that multiply tensors and are no module of the table, as attention does. They have no
+quantized form yet."""
+
+
 def operation_of(module: nn.Module) -> Operation | None:
     """Return the row of a module; None where it is no operation with weights.
 

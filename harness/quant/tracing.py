@@ -170,18 +170,21 @@ class SupernetTracer(fx.Tracer):
             self._is_evaluating = False
 
 
-def trace(model: nn.Module, input_size: tuple[int, int, int]) -> tuple[fx.Graph, nn.Module]:
+def trace(
+    model: nn.Module, input_size: tuple[int, int, int], *, training: bool
+) -> tuple[fx.Graph, nn.Module]:
     """Return the model's graph, and the copy on the meta device that its names refer to.
 
     Args:
-        model: The model in float, in training or evaluation; it is not changed.
+        model: The model in float; it is not changed.
         input_size: Channels, height and width.
+        training: Whether the graph is that of training or of evaluation.
 
     Raises:
         ConversionError: Part of the model cannot be traced; the message names the module. Or the
             model cannot run at this input size.
     """
-    on_meta = copy_to_meta(model)
+    on_meta = copy_to_meta(model).train(training)
     tracer = SupernetTracer(input_size)
     try:
         return tracer.trace(on_meta), on_meta

@@ -41,3 +41,14 @@ def test_readme_quotes_the_kept_results():
         figures += [quoted([row[key] for row in rows]) for key in keys]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [figure for figure in figures if figure not in readme] == []
+
+
+def test_changes_touch_at_most_three_files_which_are_there():
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = text.split("## Where a change goes")[1].split("\n## ")[0]
+    rows = [line.split("|")[1:4] for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) == 8
+    for change, _, touched in rows:
+        files = re.findall(r"`([\w/]+\.\w+)`", touched)
+        assert 1 <= len(files) <= 3, change
+        assert [name for name in files if not (ROOT / name).is_file()] == [], change
