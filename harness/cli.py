@@ -146,8 +146,8 @@ def train(
     resolved = load_config(config, overrides=overrides or [])
     from harness.training.trainer import train as train_run
 
-    with _work():
-        train_run(resolved, out=out, resume=resume)
+    with _work(), _observer() as observer:
+        train_run(resolved, out=out, resume=resume, observer=observer)
 
 
 @app.command()

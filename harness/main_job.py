@@ -32,13 +32,13 @@ def run_main_job(
     Args:
         config: A supernet configuration with 2 and 3 bits among its candidates.
         out: Run folder.
-        observer: Told how far the search is.
+        observer: Told how far it is.
 
     Raises:
         ConfigError: The configuration is another one; nothing was trained.
     """
     _check(config)
-    run = train(config, out=out)
+    run = train(config, out=out, observer=observer)
     targets = [HIGH_TARGET, halfway_target(run.load_network())]
     return run, search(run, targets, options=SearchOptions(resume=True), observer=observer)
 

@@ -1,6 +1,6 @@
 """How long work says how far it is, to whoever watches: a terminal, a test, or nobody.
 
-Search and report know this interface alone, so they can be used without a display
+Training, search and report know this interface alone, so they can be used without a display
 (`harness/runtime.py` has the one of the command line).
 """
 
@@ -20,19 +20,20 @@ class Task(Protocol):
 class Observer(Protocol):
     """Is told which tasks begin."""
 
-    def begin(self, name: str, *, total: float | None = None) -> Task:
+    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Task:
         """Return a new task.
 
         Args:
             name: What a person reads beside the progress.
             total: Amount at which the task is done; None where nobody can know before its end.
+            done: Amount that was done before, where work goes on.
         """
 
 
 class _Silence:
     """Shows nothing; both the observer and its tasks."""
 
-    def begin(self, name: str, *, total: float | None = None) -> Task:
+    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Task:
         return self
 
     def advance(self, amount: float = 1.0) -> None:

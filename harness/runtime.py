@@ -131,32 +131,25 @@ def setup_logging(*, is_main_process: bool = True) -> None:
     logger.setLevel(logging.INFO if is_main_process else logging.WARNING)
 
 
-def progress(*, enabled: bool) -> Progress:
-    """Return a progress display on the error stream; a total of None shows a count alone."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),  # Standard output is for results.
-        disable=not enabled,
-    )
-
-
 class TerminalObserver:
-    """Shows tasks on the error stream from the first that begins until the `with` block ends.
-
-    Not before: a display of training may go first, and two at once would write over each other.
-    """
+    """Shows tasks on the error stream from the first that begins until the `with` block ends."""
 
     def __init__(self) -> None:
-        self._progress = progress(enabled=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),  # Without a total it shows a count alone.
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),  # Standard output is for results.
+        )
 
-    def begin(self, name: str, *, total: float | None = None) -> Task:
+    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Task:
         """Show a new task."""
         self._progress.start()
-        return _TerminalTask(self._progress, self._progress.add_task(name, total=total))
+        shown = self._progress.add_task(name, total=total)
+        self._progress.update(shown, completed=done)
+        return _TerminalTask(self._progress, shown, done)
 
     def __enter__(self) -> Self:
         return self
@@ -167,10 +160,10 @@ class TerminalObserver:
 
 
 class _TerminalTask:
-    def __init__(self, display: Progress, task: TaskID) -> None:
+    def __init__(self, display: Progress, task: TaskID, done: float) -> None:
         self._display = display
         self._task = task
-        self._done = 0.0
+        self._done = done
 
     def advance(self, amount: float = 1.0) -> None:
         self._done += amount

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from harness.checkpoint import save_checkpoint
 from harness.errors import Stopped
+from harness.observer import SILENCE, Observer
 from harness.run.config import Config
 from harness.run.files import write_json
 from harness.run.folder import SUMMARY_FORMAT, RunDir
-from harness.runtime import StopFlag, progress, seed_step
+from harness.runtime import StopFlag, seed_step
 from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
 from harness.training.optim import clip_gradients, learning_rate_factor, set_learning_rates
 from harness.training.resume import newest_step
@@ -58,8 +59,11 @@ class Loop:
         self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
         self._total_steps = config.train.epochs * state.steps_per_epoch
 
-    def fit(self) -> None:
+    def fit(self, observer: Observer = SILENCE) -> None:
         """Train to the last epoch, or until a stop signal; checkpoints tell where to go on.
+
+        Args:
+            observer: Told, on the main process, how far it is.
 
         Raises:
             Stopped: By a signal; the state is saved.
@@ -71,10 +75,11 @@ class Loop:
         purge = {"tensorboard": {"purge_step": state.step + 1}}
         self._accelerator.init_trackers("tensorboard", init_kwargs=purge)
         is_stopped = False
-        with StopFlag() as stop, progress(enabled=is_main) as bar:
-            shown = bar.add_task("training", total=self._total_steps, completed=state.step)
+        watcher = observer if is_main else SILENCE
+        task = watcher.begin("training", total=self._total_steps, done=state.step)
+        with StopFlag() as stop:
             while state.step < self._total_steps and not is_stopped:
-                is_stopped = self._train_epoch(stop, lambda: bar.advance(shown))
+                is_stopped = self._train_epoch(stop, task.advance)
                 if state.step % state.steps_per_epoch == 0:
                     self._end_epoch()
         if is_stopped and state.step < self._total_steps:

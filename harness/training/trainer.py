@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from harness.observer import SILENCE, Observer
 from harness.run.config import Config
 from harness.run.folder import RUNS, RunDir
 from harness.runtime import create_accelerator, setup_logging
@@ -12,7 +13,13 @@ from harness.training.resume import decide_start
 logger = logging.getLogger(__name__)
 
 
-def train(config: Config, *, out: Path | None = None, resume: str = "auto") -> RunDir:
+def train(
+    config: Config,
+    *,
+    out: Path | None = None,
+    resume: str = "auto",
+    observer: Observer = SILENCE,
+) -> RunDir:
     """Train what the configuration says and return its run folder.
 
     Args:
@@ -20,6 +27,7 @@ def train(config: Config, *, out: Path | None = None, resume: str = "auto") -> R
         out: Run folder; by default `runs/MODEL_DATA_seedN`.
         resume: `auto` goes on from the newest checkpoint of the same configuration, `never` asks
             for a folder without a run, anything else is the path of a checkpoint to go on from.
+        observer: Told, on the main process, how far it is.
 
     Raises:
         HarnessError: The input cannot be used; nothing was written over.
@@ -33,7 +41,7 @@ def train(config: Config, *, out: Path | None = None, resume: str = "auto") -> R
         if accelerator.is_main_process:
             run.save_config(start.config)  # How it is searched and evaluated may have changed.
         return run
-    assemble(start.config, run, accelerator, checkpoint=start.checkpoint).fit()
+    assemble(start.config, run, accelerator, checkpoint=start.checkpoint).fit(observer)
     return run
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from journey_runs import QUICK, files_under, quick_config, signal_in_step
+from watching import Watcher
 
 from harness.checkpoint import newest_checkpoint
 from harness.errors import Stopped
@@ -397,6 +398,16 @@ def test_supernet_is_what_is_trained(trained_run):
     supernet = load_supernet(trained_run)
     assert isinstance(supernet, Supernet)
     assert len(supernet.network.layers) == 10
+
+
+def test_training_tells_an_observer_every_step_and_where_it_goes_on(tmp_path):
+    watcher = Watcher()
+    with signal_in_step(signal.SIGUSR1, 5), pytest.raises(Stopped):
+        train(quick_config(), out=tmp_path / "run", observer=watcher)
+    train(quick_config(), out=tmp_path / "run", observer=watcher)
+    stopped, rest = watcher.tasks
+    assert (stopped.name, stopped.total, stopped.done) == ("training", 16, 5)
+    assert rest.amounts == [5, *[1] * 11]
 
 
 def _weights(run):

@@ -29,6 +29,6 @@ class SeenTask:
 class Watcher:
     tasks: list[SeenTask] = field(default_factory=list)
 
-    def begin(self, name: str, *, total: float | None = None) -> SeenTask:
-        self.tasks.append(SeenTask(name, total))
+    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> SeenTask:
+        self.tasks.append(SeenTask(name, total, [done] if done else []))
         return self.tasks[-1]
