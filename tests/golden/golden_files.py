@@ -1,9 +1,10 @@
 """What the golden files were recorded with, so that a test can repeat it.
 
 They were written by commit d939c65, one thread, before any wall of the program was moved:
-`loss_curves.json` (20 steps of a supernet and of a float network), `runs/finished` (that supernet,
-searched under 30 % within 60 evaluations), `runs/stopped` (the same, stopped after step 13 of 20),
-`evaluation.json` (accuracy of the finished run), `search_traces.json` (the engine, made-up errors).
+`loss_curves.json` (20 steps of a supernet and of a float network), `runs/format1/finished` (that
+supernet, searched under 30 % within 60 evaluations), `runs/format1/stopped` (the same, stopped
+after step 13 of 20), `evaluation.json` (accuracy of the finished run), `search_traces.json` (the
+engine, made-up errors). `record.py` adds the runs again whenever a format changes.
 """
 
 import hashlib
@@ -16,7 +17,9 @@ import torch
 from torch import nn
 
 FOLDER = Path(__file__).parent
-FINISHED, STOPPED = FOLDER / "runs/finished", FOLDER / "runs/stopped"
+RUNS = {int(path.name.removeprefix("format")): path for path in (FOLDER / "runs").iterdir()}
+"""Folders of the same two runs, `finished` and `stopped`, by the format of their checkpoints."""
+FINISHED = RUNS[1] / "finished"
 
 RECORDED_KERNELS = "153a81de54f2d7d7"
 """`kernels()` of the machine that recorded: there, floats must be equal to the last bit."""

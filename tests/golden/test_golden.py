@@ -14,7 +14,7 @@ from golden_files import (
     CE_TOLERANCE,
     FINISHED,
     KL_TOLERANCE,
-    STOPPED,
+    RUNS,
     golden,
     is_recording_machine,
     made_up_errors,
@@ -49,14 +49,20 @@ def tiny(monkeypatch):
     return golden("loss_curves.json")["overrides"]
 
 
-@pytest.fixture
-def finished(tmp_path):
-    return RunDir(shutil.copytree(FINISHED, tmp_path / "finished"))
+@pytest.fixture(params=sorted(RUNS))
+def written_in(request):
+    """Each format of checkpoints that a golden run was written in."""
+    return request.param
 
 
 @pytest.fixture
-def stopped(tmp_path):
-    return RunDir(shutil.copytree(STOPPED, tmp_path / "stopped"))
+def finished(tmp_path, written_in):
+    return RunDir(shutil.copytree(RUNS[written_in] / "finished", tmp_path / "finished"))
+
+
+@pytest.fixture
+def stopped(tmp_path, written_in):
+    return RunDir(shutil.copytree(RUNS[written_in] / "stopped", tmp_path / "stopped"))
 
 
 def losses(run, names):
@@ -115,7 +121,7 @@ def test_old_run_stopped_in_mid_epoch_goes_on_to_the_same_end(tiny, stopped):
     check_weights(run)
 
 
-def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopped):
+def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopped, written_in):
     others = ["data.num_workers=2", "train.keep_checkpoints=5", "train.validate_every_epochs=9"]
     config = load_config(None, overrides=[*tiny, *others])
     start = decide_start(stopped, config, "auto")
@@ -125,10 +131,12 @@ def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopp
     run = train(config, out=stopped.path)
     check_weights(run)
     assert newest_checkpoint(run) != start.checkpoint
-    for checkpoint, version in ((start.checkpoint, 1), (newest_checkpoint(run), 2)):
+    last = max(RUNS)
+    for checkpoint, version in ((start.checkpoint, written_in), (newest_checkpoint(run), last)):
         assert written_format(checkpoint) == version
         check_configuration(checkpoint, run.load_config())
-    assert run.load_config().quant.keep_float == ()  # As it was before there was such a key.
+    # As it was before there was such a key, in a run from that time.
+    assert run.load_config().quant.keep_float == (() if written_in == 1 else ("Conv1d",))
 
 
 def test_old_rows_of_metrics_count_epochs_as_new_ones_do(tiny, stopped):

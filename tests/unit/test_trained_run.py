@@ -11,7 +11,7 @@ from harness.errors import CheckpointError
 from harness.run.folder import RunDir
 from harness.trained_run import load_run
 
-GOLDEN_RUN = Path(__file__).parents[1] / "golden/runs/finished"
+GOLDEN_RUN = Path(__file__).parents[1] / "golden/runs/format1/finished"
 CHECKPOINT = "checkpoints/step_00000020"
 
 
