@@ -4,6 +4,7 @@ To be run when a format of a run's files has changed, by one thread; the folders
 stay, and the tests go over all of them.
 """
 
+import contextlib
 import shutil
 import signal
 import sys
@@ -37,11 +38,8 @@ def main() -> None:
     folder = FOLDER / "runs" / sys.argv[1]
     run = train(config, out=folder / "finished")
     search(run, ["30%"], options=SearchOptions(evaluations=60))
-    with signal_in_step(signal.SIGTERM, STOPPED_AFTER):
-        try:
-            train(config, out=folder / "stopped")
-        except Stopped:
-            pass
+    with signal_in_step(signal.SIGTERM, STOPPED_AFTER), contextlib.suppress(Stopped):
+        train(config, out=folder / "stopped")
     for part in ("finished", "stopped"):
         # TensorBoard names its files after the machine.
         shutil.rmtree(RunDir(folder / part).path / "tensorboard")

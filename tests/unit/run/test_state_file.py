@@ -11,7 +11,7 @@ from harness.run.config import Config, load_config
 from harness.run.manifest import write_manifest
 from harness.run.state_file import check_configuration, load_state, save_state, written_format
 
-STOPPED = Path(__file__).parents[2] / "golden/runs/stopped"
+STOPPED = Path(__file__).parents[2] / "golden/runs/format1/stopped"
 OLD = "checkpoints/step_00000013"
 
 

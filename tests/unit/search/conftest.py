@@ -8,7 +8,7 @@ import pytest
 from harness.run.folder import RunDir
 from harness.trained_run import TrainedRun, load_run
 
-GOLDEN_RUN = Path(__file__).parents[2] / "golden/runs/finished"
+GOLDEN_RUN = Path(__file__).parents[2] / "golden/runs/format1/finished"
 
 
 @pytest.fixture(scope="session")

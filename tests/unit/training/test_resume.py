@@ -10,7 +10,7 @@ from harness.run.config import Config, load_config
 from harness.run.folder import RunDir
 from harness.training.resume import Start, decide_start, newest_step
 
-STOPPED = Path(__file__).parents[2] / "golden/runs/stopped"
+STOPPED = Path(__file__).parents[2] / "golden/runs/format1/stopped"
 
 
 @pytest.fixture
