@@ -3,7 +3,7 @@
 `python -m benchmarks.evaluate` trains a small supernet on a generated folder of JPEGs of different
 sizes. It prints the seconds of one policy in a batch of 100, over those of one plain float forward
 of the same images in memory; and the opens of image files in a whole search of 100 evaluations.
-`--full` takes a larger network and more images.
+`--full` takes a larger network, some ten minutes.
 """
 
 import json
@@ -48,12 +48,12 @@ class Size:
 
 
 QUICK = Size(model="resnet8", image_size=32, num_images=100)
-FULL = Size(model="resnet18", image_size=64, num_images=400)
+FULL = Size(model="resnet18", image_size=64, num_images=60)
 
 
 def main(
     *,
-    full: Annotated[bool, typer.Option(help="A larger network and more images.")] = False,
+    full: Annotated[bool, typer.Option(help="A larger network.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
 ) -> None:
     """Print ratios and opens per image."""
