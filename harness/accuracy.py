@@ -49,6 +49,7 @@ def count_wrong_by_policy(
     counts: list[Tensor] = []
     for start in range(0, len(policies), MAX_POLICIES):
         some = policies[start : start + MAX_POLICIES]
+        # Recalibration and counting go over different images, but progress is one number.
         on_batch = _shares(len(some), batches, recalibration, on_progress)
         inputs = supernet.encode_standing(some)
         if recalibration is not None:
@@ -74,6 +75,7 @@ def _wrong_of_rank(
 ) -> Tensor:
     """Return the wrong images in this rank's share of the batches, (policies,), on the device."""
     device = _device(model)
+    # On the device: reading a count here would wait for it after every policy.
     wrong = torch.zeros(len(policies), dtype=torch.int64, device=device)
     rank, world_size = _rank_and_world_size()
     for images, labels in batches.share(rank=rank, world_size=world_size):

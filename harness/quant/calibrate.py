@@ -56,6 +56,7 @@ def fit_step_sizes(supernet: Supernet, images: Tensor) -> None:
 
 
 def _run_float(supernet: Supernet, images: Tensor) -> None:
+    # What an input looks like before any quantizer is set can only be seen in float.
     inputs = supernet.encode_float()
     if supernet.training:
         # The momentum only says that the batch's own statistics are used; the copies are dropped.

@@ -58,6 +58,7 @@ def describe_network(
     graph = network_graph(model, input_size)
     if not graph.layers:
         raise ConversionError(f"{name} has no Conv2d or Linear layer; choose another network")
+    # In order of execution, so the last is the classifier, whatever the network calls it.
     last = graph.layers[-1].name
     layers = tuple(
         _layer_spec(
@@ -86,6 +87,7 @@ def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
     # Networks may compute otherwise in training (dropout as a function), so each has its own graph.
     training = network_graph(model, network.input_size, training=True)
     evaluation = network_graph(model, network.input_size)
+    # All checks come before the first change: a refused network is left as it was.
     _check_convertible(evaluation, network)
     norms = {node.name: node.batch_norm for node in evaluation.layers}
     modules = dict(model.named_modules())
@@ -94,12 +96,14 @@ def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
             continue
         quantized = quantize_layer(modules[node.name], layer, node)
         _replace(model, node.name, quantized)
+        # The copies follow this layer's bits, so only a norm that reads nothing else can have them.
         norm = norms[node.name]
         if norm is not None and is_switchable(modules[norm]):
             bn = modules[norm]
             assert isinstance(bn, _BatchNorm)
             pairs = list(product(layer.weight_candidates, layer.act_candidates))
             _replace(model, norm, SwitchableBatchNorm2d(bn, pairs))
+    # Every other norm must take statistics as well, or recalibration would miss it.
     for path, module in list(model.named_modules()):
         if can_be_given_statistics(module):
             assert isinstance(module, _BatchNorm)
@@ -147,6 +151,7 @@ def _layer_spec(
     operation = operation_of(module)
     assert operation is not None
     stays_float = operation.quantized is None and _is_kept_float(node.name, module, config)
+    # A depthwise channel has nine weights to make up for a coarse grid; others have hundreds.
     floor = config.depthwise_min_bits if node.is_depthwise else 0
     weights = tuple(bits for bits in config.weight_candidates if bits >= floor)
     acts = tuple(bits for bits in config.act_candidates if bits >= floor)

@@ -51,6 +51,7 @@ def compile_graph(
         network: Its layers.
         norm_behind: Path of the switchable norm behind a layer, by the layer's path.
     """
+    # Indices are fixed here, so that running looks up no names.
     parts = _insert_inputs(graph)
     layer_index = {layer.name: index for index, layer in enumerate(network.layers)}
     layer_before = {norm: layer for layer, norm in norm_behind.items()}
@@ -79,6 +80,7 @@ def _insert_inputs(graph: fx.Graph) -> dict[str, fx.Node]:
     with graph.inserting_after(images):
         inputs = graph.placeholder("policy_inputs")
     parts: dict[str, fx.Node] = {}
+    # Each is inserted right behind the input, so the last one inserted comes first.
     for name in reversed(PolicyInputs._fields):
         with graph.inserting_after(inputs):
             parts[name] = graph.call_function(getattr, (inputs, name))
@@ -92,6 +94,7 @@ def _item(graph: fx.Graph, part: fx.Node, index: int) -> fx.Node:
 def _function(graph: fx.Graph) -> Run:
     """Return the graph's Python code as a function, whose `self` is the network."""
     code = graph.python_code("self")
+    # The code names functions of torch; where it found them stands in its globals.
     namespace = dict(code.globals)
     exec(compile(code.src, "<the network's graph>", "exec"), namespace)
     run: Run = namespace["forward"]

@@ -65,6 +65,7 @@ def network_graph(
     alive = fx.GraphModule(on_meta, graph).graph
     alive.eliminate_dead_code(lambda node: node.is_impure() or is_in_place(node))
     modules = dict(on_meta.named_modules())
+    # From here on only what the output depends on: spare heads are neither counted nor pinned.
     negative = can_be_negative(alive, modules)
     is_first = _reads_image(alive, modules)
     calls: dict[str, list[fx.Node]] = {}
@@ -108,6 +109,7 @@ def _reads_image(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node
     for node in graph.nodes:
         sources = [is_image[source] for source in node.all_input_nodes]
         is_first[node] = bool(sources) and any(sources)
+        # Pooling, padding and reshaping leave an image an image; a layer makes features of it.
         if node.op == "placeholder":
             is_image[node] = node.target == IMAGES
         else:
@@ -148,6 +150,7 @@ def _describe(
 
 def _batch_norm_of(nodes: list[fx.Node], modules: dict[str, nn.Module]) -> str | None:
     """Return the BatchNorm that alone reads the layer and reads nothing else."""
+    # A second reader would see other statistics than the copies were made for.
     users = [user for node in nodes for user in node.users]
     if len(users) != 1 or users[0].op != "call_module":
         return None

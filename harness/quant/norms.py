@@ -72,6 +72,7 @@ class SwitchableBatchNorm2d(nn.Module):
             given: Statistics in place of the copy's own, which then stay as they are.
         """
         mean, var, momentum = given or self.statistics(row)
+        # Given statistics belong to whoever gave them, also in training.
         learns = given is None and self.training
         if learns:
             momentum = self.momentum

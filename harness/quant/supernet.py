@@ -85,6 +85,7 @@ class Supernet(nn.Module):
         Raises:
             PolicyError: A layer's bits are not among its candidates.
         """
+        # Numbers on a device would make each bit-width a graph of its own to compile.
         device = next(self.model.parameters()).device
         if device.type != "cpu":
             return self.encode_as_tensors([policy])[0]
@@ -124,6 +125,7 @@ class Supernet(nn.Module):
             layer = layers[index]
             if not isinstance(layer, QuantizedLayer):
                 return None
+            # By whole numbers on a device too: which weight is shared is for Python to know.
             if (index, bits) not in shared:
                 level = layer.weight_quantizer.level(bits)
                 shared[index, bits] = layer.quantized_weight(level)

@@ -111,8 +111,10 @@ class SupernetTracer(fx.Tracer):
         """Add an operation, run it on the meta device; sizes come back as plain numbers."""
         proxy = super().create_proxy(kind, target, *rest, **named)
         node = proxy.node
+        # At once, and not after tracing: what the network does next may depend on the shape.
         if kind != "output":
             node.meta[VALUES] = tuple(self._evaluate(node, which) for which in range(2))
+        # A number in place of a traced value is what lets Python decide by it.
         if _is_known_number(node):
             number = node.meta[VALUES][0]
             self.graph.erase_node(node)
@@ -123,6 +125,7 @@ class SupernetTracer(fx.Tracer):
         self, m: nn.Module, forward: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Trace one call, and name the innermost module that cannot be traced."""
+        # While an operation runs on the meta device, modules inside it are no part of the graph.
         if self._is_evaluating:
             return forward(*args, **kwargs)
         try:
@@ -196,6 +199,7 @@ def trace(
 
 def copy_to_meta(model: nn.Module) -> nn.Module:
     """Return a copy with shapes and no numbers, without copying the numbers first."""
+    # A copy on the CPU that then moves would need the memory of the network twice.
     memo: dict[int, Any] = {}
     for parameter in model.parameters():
         on_meta = torch.empty_like(parameter, device="meta")
