@@ -144,6 +144,6 @@ mod tests {
     #[test]
     fn unknown_name_is_refused_with_those_there_are() {
         let found = create("luck", network(), 4, Options::default()).unwrap_err().to_string();
-        assert!(found.starts_with("strategy luck is not among greedy; choose"), "{found}");
+        assert!(found.starts_with("strategy luck is not among greedy"), "{found}");
     }
 }

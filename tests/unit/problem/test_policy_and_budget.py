@@ -97,7 +97,7 @@ def test_the_least_that_a_refusal_names_can_be_typed(macs: int) -> None:
 
 
 def test_another_resource_has_its_own_units_and_words(monkeypatch) -> None:
-    latency = Resource(name="latency", unit="of time", of_layer=lambda layer, w, a: w * layer.macs)
+    latency = Resource(name="latency", unit="seconds", of_layer=lambda layer, w, a: w * layer.macs)
     units = Units(factors={"ms": 1e6, "us": 1e3}, bare="us", examples="3.2ms or 45%")
     monkeypatch.setitem(budget.UNITS, "latency", units)
     amounts = {"0.01MS": 10_000, "2.5 us": 2_500, "7": 7_000, "60%": 2068}
@@ -109,11 +109,11 @@ def test_another_resource_has_its_own_units_and_words(monkeypatch) -> None:
     ]
     for text in ("3G", "ms", "1e3"):
         with pytest.raises(
-            BudgetError, match=r"not a positive amount of time; write 3.2ms or 45%$"
+            BudgetError, match=r"not a positive amount of seconds; write 3.2ms or 45%$"
         ):
             parse_target(text, NETWORK, latency)
     least = (
-        r"^target 1us of time is below 1.896us, .* hold 1.12us of it\); raise --target-latency or"
+        r"^target 1us seconds is below 1.896us, .* hold 1.12us of it\); raise --target-latency or"
     )
     with pytest.raises(BudgetError, match=least):
         parse_target("1us", NETWORK, latency)

@@ -122,7 +122,7 @@ def with_candidates(*bits):
             BudgetError,
             "target 1 BitOPs is below 2560, the least .*; raise --target-bitops$",
         ),
-        ({"strategy": "luck"}, ConfigError, "strategy luck is not among greedy; choose one"),
+        ({"strategy": "luck"}, ConfigError, "strategy luck is not among greedy"),
         ({"evaluations": 0}, ConfigError, "evaluations is 0, at least 1 is needed"),
         ({"error_weight": float("inf")}, ConfigError, "error_weight is inf, not a finite number"),
         ({"network": with_candidates(99)}, RunError, "weight candidate 99 of layer layer0 is out"),
