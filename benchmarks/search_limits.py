@@ -16,7 +16,7 @@ from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
 from harness.quant.convert import describe_network
 from harness.run.config import Config, ModelConfig
-from harness.search.engine import PolicyArray, greedy_search
+from harness.search.engine import EngineOptions, PolicyArray, run_search
 
 MODELS = ("resnet18", "mobilenetv2_100")
 LIMITS = (200, 1000, 5000, None)
@@ -36,13 +36,12 @@ def main() -> None:
         uniform = [policy.bits for policy in policies if bitops(network, policy) <= target]
         best = min(_scores(scales, np.array(uniform, np.uint8)))
         for limit in LIMITS:
-            result = greedy_search(
+            result = run_search(
                 network,
                 target,
                 partial(_scores, scales),
                 candidates=candidates,
-                error_weight=Config().search.error_weight,
-                evaluations=limit,
+                options=EngineOptions(error_weight=Config().search.error_weight, evaluations=limit),
             )
             shown = "none" if limit is None else limit
             share = bitops(network, result.policy) / target

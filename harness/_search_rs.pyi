@@ -1,25 +1,29 @@
-"""Search engine for mixed-precision policies: exact cost and a bidirectional greedy search."""
+"""Search engine for mixed-precision policies: exact costs, and searches within a limit."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import SupportsFloat, final
+from typing import Final, SupportsFloat, final
 
 import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "STRATEGIES",
     "BudgetError",
-    "GreedySearch",
     "Layer",
     "Network",
     "NetworkError",
     "OptionError",
     "PolicyError",
     "ScoreError",
+    "Search",
     "SearchError",
     "SearchResult",
     "StateError",
     "TraceStep",
 ]
+
+STRATEGIES: Final[tuple[str, ...]]
+"""Names of the strategies, the default first."""
 
 class SearchError(ValueError):
     """The engine refuses something.
@@ -32,6 +36,10 @@ class NetworkError(SearchError):
     """A network is not valid."""
 
     bits: int
+    found: int
+    expected: int
+    cost: int
+    least: int
     total: int
     limit: int
 
@@ -43,10 +51,10 @@ class PolicyError(SearchError):
     expected: int
 
 class BudgetError(SearchError):
-    """No policy meets the target."""
+    """No policy meets the limit."""
 
-    target_bitops: int
-    smallest_bitops: int
+    limit: int
+    smallest_cost: int
 
 class ScoreError(SearchError):
     """Scores cannot be used."""
@@ -70,21 +78,21 @@ class StateError(SearchError):
 class Layer:
     """One quantized layer.
 
-    `macs` are its multiply-accumulates for one input, `weight_count` its weight parameters.
     Candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
+    `costs` has a row per weight candidate with a whole number per act candidate, in the order of
+    the candidates; none falls with more bits. What they count is the caller's affair.
 
     Raises:
-        NetworkError: no MACs, or bad candidates.
+        NetworkError: bad candidates, or costs that do not fit them.
     """
 
     def __new__(
         cls,
         name: str,
         *,
-        macs: int,
-        weight_count: int,
         weight_candidates: Sequence[int],
         act_candidates: Sequence[int],
+        costs: Sequence[Sequence[int]],
     ) -> Layer: ...
     @property
     def name(self) -> str:
@@ -95,7 +103,7 @@ class Network:
     """The quantized layers of a network, in execution order.
 
     Raises:
-        NetworkError: no layer, or counts too large for 64-bit costs.
+        NetworkError: no layer, or costs too large for 64 bits.
     """
 
     def __new__(cls, layers: Sequence[Layer], /) -> Network: ...
@@ -104,27 +112,20 @@ class Network:
         """Number of layers."""
 
     @property
-    def smallest_bitops(self) -> int:
-        """BitOPs with every layer at its smallest candidates: the least a search can reach."""
+    def smallest_cost(self) -> int:
+        """Cost with every layer at its smallest candidates: the least a search can reach."""
 
     @property
-    def largest_bitops(self) -> int:
-        """BitOPs with every layer at its largest candidates."""
+    def largest_cost(self) -> int:
+        """Cost with every layer at its largest candidates."""
 
-    def bitops(self, policies: npt.ArrayLike, /) -> list[int]:
-        """Return the BitOPs for one input of each policy.
+    def costs(self, policies: npt.ArrayLike, /) -> list[int]:
+        """Return the cost of each policy.
 
-        `policies` are integers of shape (n, layers, 2), fastest as uint8; any bits from 1 to 32 are
-        accounted, candidates or not.
+        `policies` are integers of shape (n, layers, 2), fastest as uint8.
 
         Raises:
-            PolicyError: another shape or type, or bits outside 1 to 32.
-        """
-
-    def weight_bytes(self, policies: npt.ArrayLike, /) -> list[int]:
-        """Return the bytes that the weights of each policy take, each total rounded up once.
-
-        `policies` and errors are those of `bitops`.
+            PolicyError: another shape or type, or bits that are not candidates.
         """
 
 @final
@@ -133,7 +134,7 @@ class TraceStep:
 
     @property
     def phase(self) -> str:
-        """Why: "descent", "finish", "upward", "restart" or "exchange"."""
+        """Why: a word of the strategy, "descent", "finish", "upward", "restart" or "exchange"."""
 
     @property
     def changes(self) -> list[tuple[int, str, int, int]]:
@@ -144,8 +145,8 @@ class TraceStep:
         """Score after the step, None in the phase "finish", which evaluates nothing."""
 
     @property
-    def bitops(self) -> int:
-        """BitOPs after the step."""
+    def cost(self) -> int:
+        """Cost after the step."""
 
 @final
 class SearchResult:
@@ -153,15 +154,15 @@ class SearchResult:
 
     @property
     def policy(self) -> npt.NDArray[np.uint8]:
-        """Policy with the lowest score within the target, a new uint8 array (layers, 2)."""
+        """Policy with the lowest score within the limit, a new uint8 array (layers, 2)."""
 
     @property
     def score(self) -> float:
         """Its score."""
 
     @property
-    def bitops(self) -> int:
-        """Its BitOPs, within the target."""
+    def cost(self) -> int:
+        """Its cost, within the limit."""
 
     @property
     def num_evaluations(self) -> int:
@@ -172,37 +173,39 @@ class SearchResult:
         """Steps, in order."""
 
 @final
-class GreedySearch:
-    """Bidirectional greedy search for the policy with the lowest score within a target.
+class Search:
+    """A search for the policy with the lowest score whose cost is within `limit`.
 
-    `start` is a policy, by default the largest candidates. `error_weight` weighs the normalised
-    score against the normalised BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose
-    score the search may ask for. `anchors` are policies, shape (n, layers, 2); those within the
-    target are scored first, together with the start. `climbs` is from how many of the best of them
-    moves up start. `exchange_limit` bounds the policies that exchanges of one move up for one down
-    may ask for on top; 0 turns them off.
+    `strategy` is one of `STRATEGIES`. The other settings are those of "greedy"; a strategy leaves
+    unread what it does not know. `start` is a policy, by default the largest candidates.
+    `error_weight` weighs the normalised score against the normalised cost saved (paper: 1.5).
+    `evaluations` bounds the policies whose score the search may ask for. `anchors` are policies,
+    shape (n, layers, 2); those within the limit are scored first, together with the start. `climbs`
+    is from how many of the best of them moves up start. `exchange_limit` bounds the policies that
+    exchanges of one move up for one down may ask for on top; 0 turns them off.
 
     A search that is made anew and given the same scores takes the same steps: to resume one, answer
     from what is known already.
 
     Raises:
-        BudgetError: the target is below the smallest reachable; carries both in BitOPs.
+        BudgetError: the limit is below the smallest reachable cost; carries both.
         PolicyError: `start` or an anchor is no policy of the network.
-        OptionError: a setting is out of range.
+        OptionError: a setting is out of range, or there is no such strategy.
     """
 
     def __new__(
         cls,
         network: Network,
-        target_bitops: int,
+        limit: int,
         *,
+        strategy: str = "greedy",
         start: npt.ArrayLike | None = None,
         error_weight: float = 1.5,
         evaluations: int | None = None,
         anchors: npt.ArrayLike | None = None,
         climbs: int = 0,
         exchange_limit: int = 0,
-    ) -> GreedySearch: ...
+    ) -> Search: ...
     def propose(self) -> npt.NDArray[np.uint8] | None:
         """Return the policies whose scores are needed, uint8 (n, layers, 2), or None at the end.
 

@@ -13,6 +13,7 @@ from rich.console import Console
 
 import harness
 from harness import tables
+from harness._search_rs import STRATEGIES
 from harness.errors import ConfigError, HarnessError, Stopped
 
 if TYPE_CHECKING:
@@ -156,18 +157,20 @@ def search(
         list[str], typer.Option(help="31.6G, 540M, or a share of the largest, 45%; repeatable.")
     ],
     run: RunOption = None,
-    strategy: Annotated[str, typer.Option(help="How to search: greedy.")] = "greedy",
+    strategy: Annotated[
+        str, typer.Option(help=f"How to search: {', '.join(STRATEGIES)}.")
+    ] = STRATEGIES[0],
     evaluations: Annotated[
         int | None, typer.Option(min=1, help="Most policies evaluated per target.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Greedy draws nothing: noted only.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Noted only: no strategy draws.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Search the most accurate policy under each BitOPs budget, by inference alone."""
-    if strategy != "greedy":
-        raise ConfigError(f"strategy {strategy} is unknown; the only one is greedy")
+    if strategy not in STRATEGIES:
+        raise ConfigError(f"strategy {strategy} is unknown; choose {' or '.join(STRATEGIES)}")
     folder = _run_or_newest(run)
     from harness.search import driver
 

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from harness.problem.budget import format_bitops
-from harness.problem.cost import MB, bitops, ledger, weight_bytes
+from harness.problem.budget import format_amount
+from harness.problem.cost import MB, Resource, bitops, ledger, weight_bytes
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 
@@ -56,16 +56,16 @@ def ledger_table(network: NetworkSpec, policy: Policy) -> Table:
     table.add_column("kind")
     table.add_column("W/A bits", justify="right")
     table.add_column("MACs", justify="right", footer=f"{sum(la.macs for la in network.layers):,}")
-    table.add_column("BitOPs", justify="right", footer=format_bitops(bitops(network, policy)))
+    table.add_column("BitOPs", justify="right", footer=format_amount(bitops(network, policy)))
     table.add_column("size", justify="right", footer=f"{size / MB:.3f} MB")
     for row in ledger(network, policy):
-        row_size = row.weight_bits * row.weight_count / 8 / MB
+        row_size = row.size_bits / 8 / MB
         table.add_row(
             row.name,
             row.kind,
             f"{row.weight_bits}/{row.act_bits}",
             f"{row.macs:,}",
-            format_bitops(row.bitops),
+            format_amount(row.bitops),
             f"{row_size:.3f}",
         )
     return table
@@ -89,7 +89,7 @@ def evaluation_table(values: dict[str, Any], *, label: str, split: str) -> Table
     table = Table("policy", "BitOPs", "size", f"{split} accuracy", box=None)
     table.add_row(
         label,
-        format_bitops(values["bitops"]),
+        format_amount(values["bitops"]),
         f"{values['weight_bytes'] / MB:.3f} MB",
         f"{100 * values['accuracy'][split]:.2f} %",
     )
@@ -110,9 +110,11 @@ def outcomes_json(run: "RunDir", outcomes: "list[SearchOutcome]") -> dict[str, A
 
 def outcomes_table(outcomes: "list[SearchOutcome]") -> Table:
     """Return budgets, each with the policy of the search and the uniform policies beside it."""
-    table = Table("budget", "policy", "BitOPs", "search accuracy", "test accuracy", box=None)
+    resource = outcomes[0].resource
+    columns = ("budget", "policy", resource.unit, "search accuracy", "test accuracy")
+    table = Table(*columns, box=None)
     for outcome in outcomes:
-        budget = f"{outcome.target_text} = {format_bitops(outcome.target_bitops)}"
+        budget = f"{outcome.target_text} = {format_amount(outcome.limit, resource)}"
         rows = [
             ("found", outcome.best),
             ("best uniform within the budget", outcome.best_uniform),
@@ -120,22 +122,24 @@ def outcomes_table(outcomes: "list[SearchOutcome]") -> Table:
         ]
         for label, reported in rows:
             if reported is not None:
-                table.add_row(budget, *_reported_cells(label, reported))
+                table.add_row(budget, *_reported_cells(label, reported, resource))
                 budget = ""
     return table
 
 
-def _reported_cells(label: str, reported: "ReportedPolicy") -> tuple[str, ...]:
+def _reported_cells(label: str, reported: "ReportedPolicy", resource: Resource) -> tuple[str, ...]:
     shown = label if label == "found" else f"{label}, {reported.label}"
     return (
         shown,
-        format_bitops(reported.bitops),
+        format_amount(reported.cost, resource),
         f"{100 * reported.search_accuracy:.2f} %",
         f"{100 * reported.test_accuracy:.2f} %",
     )
 
 
 def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, Any]:
+    resource = outcome.resource
+
     def reported(item: "ReportedPolicy | None") -> dict[str, Any] | None:
         if item is None:
             return None
@@ -144,6 +148,7 @@ def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, A
             "policy": policy_rows(network, item.policy),
             "bitops": item.bitops,
             "weight_bytes": weight_bytes(network, item.policy),
+            resource.name: item.cost,
             "accuracy": accuracy,
         }
 
@@ -151,7 +156,7 @@ def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, A
     assert best is not None
     return {
         **best,
-        "target_bitops": outcome.target_bitops,
+        f"target_{resource.name}": outcome.limit,
         "evaluations": outcome.evaluations,
         "seconds": outcome.seconds,
         "policy_file": str(outcome.folder / "policy.json"),

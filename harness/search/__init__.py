@@ -1,1 +1,1 @@
-"""Search a policy under a BitOPs budget by inference alone; the engine is in Rust."""
+"""Search a policy within a budget by inference alone; the engine is in Rust."""

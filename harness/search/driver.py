@@ -12,11 +12,12 @@ from accelerate.utils import broadcast_object_list
 from harness.errors import RunError
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import parse_target
+from harness.problem.cost import BITOPS, Resource
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.run.folder import RunDir
 from harness.search.archive import PolicyArchive
-from harness.search.engine import EngineResult, greedy_search
+from harness.search.engine import DEFAULT_STRATEGY, EngineOptions, EngineResult, run_search
 from harness.search.evaluator import ProposalEvaluator
 from harness.search.journal import Journal
 from harness.search.report import Report, report
@@ -32,7 +33,10 @@ class SearchOutcome(Report):
 
     strategy: str
     target_text: str
-    target_bitops: int
+    resource: Resource
+    """What the target limits."""
+    limit: int
+    """The target in the resource's unit."""
     evaluations: int
     """Policies that the search asked for, those known from a journal included."""
     seconds: float
@@ -44,7 +48,9 @@ class SearchOutcome(Report):
 class SearchOptions:
     """What a user may set for a search."""
 
-    strategy: str = "greedy"
+    strategy: str = DEFAULT_STRATEGY
+    resource: Resource = BITOPS
+    """What the targets limit."""
     evaluations: int | None = None
     seed: int = 0
     resume: bool = False
@@ -56,7 +62,8 @@ class Target:
 
     text: str
     """As the user typed it."""
-    bitops: int
+    limit: int
+    """In the resource's unit."""
     folder: Path
     """Where its files go."""
 
@@ -75,13 +82,13 @@ def search(
         run: A supernet run.
         targets: Budgets as the user typed them.
         out: Folder that gets one folder per target; by default the run's `search/`.
-        options: Strategy and limits.
+        options: Strategy, resource and limits.
         observer: Told, on rank 0, how far it is.
 
     Raises:
         HarnessError: The input cannot be used; nothing was written over.
     """
-    budgets = _budgets(targets, run.load_network(), out or run.path / "search", options.strategy)
+    budgets = _budgets(targets, run.load_network(), out or run.path / "search", options)
     for target in budgets:
         if not options.resume and holds_results(target.folder):
             raise RunError(
@@ -96,18 +103,21 @@ def search(
 
 
 def _budgets(
-    targets: Sequence[str], network: NetworkSpec, parent: Path, strategy: str
+    targets: Sequence[str], network: NetworkSpec, parent: Path, options: SearchOptions
 ) -> list[Target]:
+    resource = options.resource
+    # Folders under a BitOPs budget keep the names that they had before there were others.
+    words = [options.strategy] if resource == BITOPS else [options.strategy, resource.name]
     budgets = [
         Target(
             text=text,
-            bitops=parse_target(text, network),
-            folder=parent / f"{strategy}_{text.strip().replace('%', 'pct')}",
+            limit=parse_target(text, network, resource),
+            folder=parent / "_".join([*words, text.strip().replace("%", "pct")]),
         )
         for text in targets
     ]
-    if len({target.bitops for target in budgets}) < len(budgets):
-        raise RunError("a target is given twice; give each --target-bitops once")
+    if len({target.limit for target in budgets}) < len(budgets):
+        raise RunError(f"a target is given twice; give each --target-{resource.name} once")
     return budgets
 
 
@@ -122,22 +132,32 @@ def _search_target(
     open_journal(trained, target.folder / JOURNAL_FILE, archive)
     task = observer.begin(f"{target.text}: policies evaluated")
     evaluator = ProposalEvaluator(trained, archive, task=task)
-    result = greedy_search(
+    resource = options.resource
+    result = run_search(
         trained.network,
-        target.bitops,
+        target.limit,
         evaluator,
         candidates=trained.candidates,
-        error_weight=trained.config.search.error_weight,
-        evaluations=options.evaluations,
+        options=EngineOptions(
+            strategy=options.strategy,
+            error_weight=trained.config.search.error_weight,
+            evaluations=options.evaluations,
+        ),
+        resource=resource,
     )
     seconds = time.perf_counter() - started
     task.end()
     figures = report(
-        trained, archive.wrong_counts, target.bitops, text=target.text, observer=observer
+        trained,
+        archive.wrong_counts,
+        target.limit,
+        resource=resource,
+        text=target.text,
+        observer=observer,
     )
     if trained.is_main_process:
         provenance = _provenance(trained, target, options, result)
-        write_frontier(target.folder, trained.network, archive.wrong_counts)
+        write_frontier(target.folder, trained.network, archive.wrong_counts, resource)
         write_policy(target.folder, trained.network, figures.best, provenance=provenance)
     logger.info(
         "%s: %d policies evaluated in %.1f s", target.text, evaluator.num_evaluated, seconds
@@ -148,7 +168,8 @@ def _search_target(
         dearer_uniform=figures.dearer_uniform,
         strategy=options.strategy,
         target_text=target.text,
-        target_bitops=target.bitops,
+        resource=resource,
+        limit=target.limit,
         evaluations=result.num_evaluations,
         seconds=seconds,
         folder=target.folder,
@@ -197,7 +218,7 @@ def _provenance(
         "run": trained.run.path.name,
         "weights": trained.weights_digest,
         "strategy": options.strategy,
-        "target_bitops": target.bitops,
+        f"target_{options.resource.name}": target.limit,
         "evaluations": result.num_evaluations,
         "finalists": trained.config.search.finalists,
         "seed": options.seed,

@@ -1,4 +1,4 @@
-"""The only door to the Rust engine: networks and policies in its form, its result in ours."""
+"""The only door to the Rust engine's searches: networks in its form, its result in ours."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from harness import _search_rs
-from harness._search_rs import GreedySearch, Layer, Network, SearchResult
-from harness.errors import BudgetError, ConfigError, HarnessError, RunError
+from harness._search_rs import STRATEGIES, Layer, Network, Search, SearchResult
+from harness.errors import BudgetError, ConfigError, RunError
 from harness.problem.candidates import Candidates
+from harness.problem.cost import BITOPS, Resource, cost_table
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 
@@ -21,19 +22,26 @@ Evaluate = Callable[[PolicyArray], Sequence[float]]
 """Returns one score per policy, lower is better."""
 
 CLIMBS = 5
-"""From how many of the best uniform policies within the budget the search goes up as well."""
+"""From how many of the best uniform policies within the budget greedy search goes up as well."""
 
 EXCHANGE_EVALUATIONS = 200
-"""Most policies that the last phase, one move up for one down, may ask for on top."""
+"""Most policies that its last phase, one move up for one down, may ask for on top."""
+
+DEFAULT_STRATEGY = STRATEGIES[0]
 
 LARGEST_LIMIT = 2**64 - 1
 """The largest number that the engine takes. No search gets there, so it stands for any above."""
 
-ERRORS: dict[type[_search_rs.SearchError], type[HarnessError]] = {
-    _search_rs.BudgetError: BudgetError,
-    _search_rs.OptionError: ConfigError,
-}
-"""Whose mistake the engine's refusals are; the others say that a file of the run is damaged."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How to search; a strategy leaves unread what it does not know."""
+
+    error_weight: float
+    """Weight of the normalised score against the normalised cost saved."""
+    strategy: str = DEFAULT_STRATEGY
+    evaluations: int | None = None
+    """Most policies that the search may ask for; None is no limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,67 +57,74 @@ class EngineResult:
     """The search's steps as they stand in policy.json, where a score is still called `error`."""
 
 
-def engine_network(network: NetworkSpec, candidates: Candidates) -> Network:
-    """Return the network in the engine's form, its layers free to take these candidates."""
-    layers = zip(network.layers, candidates.layers, strict=True)
+def engine_network(
+    network: NetworkSpec, candidates: Candidates, resource: Resource = BITOPS
+) -> Network:
+    """Return the network in the engine's form: what each layer may take, and what that costs."""
+    tables = cost_table(network, candidates, resource)
     return Network(
         [
             Layer(
-                layer.name,
-                macs=layer.macs,
-                weight_count=layer.weight_count,
-                weight_candidates=choice.weight,
-                act_candidates=choice.act,
+                choice.name, weight_candidates=choice.weight, act_candidates=choice.act, costs=costs
             )
-            for layer, choice in layers
+            for choice, costs in zip(candidates.layers, tables, strict=True)
         ]
     )
 
 
-def greedy_search(
+def run_search(
     network: NetworkSpec,
-    target_bitops: int,
+    limit: int,
     evaluate: Evaluate,
     *,
     candidates: Candidates,
-    error_weight: float,
-    evaluations: int | None = None,
+    options: EngineOptions,
+    resource: Resource = BITOPS,
 ) -> EngineResult:
-    """Run the bidirectional greedy search (arXiv 2401.01543, section 3.4; search_rs/src/greedy.rs).
+    """Search the policy with the lowest score within a limit, by any of the engine's strategies.
 
     The same scores lead to the same steps. So a search is resumed by running it again with an
     `evaluate` that answers from what it knows.
 
     Args:
         network: The layers.
-        target_bitops: Hard budget for one input.
+        limit: Hard budget for one input.
         evaluate: Scores a batch of policies, on the same images every time.
         candidates: What each layer may take now.
-        error_weight: Weight of the normalised score against the normalised BitOPs saved.
-        evaluations: Most policies that `evaluate` may be asked for; None is no limit.
+        options: How to search.
+        resource: What the limit is of.
 
     Raises:
-        HarnessError: The engine refuses the network, the target or an option.
+        HarnessError: The engine refuses the network, the limit or an option.
     """
     anchors = [policy.bits for policy in candidates.uniform_policies.values()]
+    evaluations = options.evaluations
     try:
-        search = GreedySearch(
-            engine_network(network, candidates),
-            min(target_bitops, LARGEST_LIMIT),
-            error_weight=error_weight,
+        search = Search(
+            engine_network(network, candidates, resource),
+            min(limit, LARGEST_LIMIT),
+            strategy=options.strategy,
+            error_weight=options.error_weight,
             evaluations=None if evaluations is None else min(evaluations, LARGEST_LIMIT),
             anchors=np.array(anchors, np.uint8) if anchors else None,
             climbs=CLIMBS,
             exchange_limit=EXCHANGE_EVALUATIONS if evaluations is None else 0,
         )
+    except _search_rs.BudgetError as problem:
+        raise BudgetError(
+            f"target {problem.limit} {resource.unit} is below {problem.smallest_cost}, the least "
+            "the network reaches with every layer at the smallest candidates it has now; raise "
+            f"--target-{resource.name}"
+        ) from None
     except _search_rs.SearchError as problem:
-        raise ERRORS.get(type(problem), RunError)(str(problem)) from None
-    return _result(search.run(evaluate))
+        kind = ConfigError if isinstance(problem, _search_rs.OptionError) else RunError
+        raise kind(str(problem)) from None
+    return _result(search.run(evaluate), resource)
 
 
-def _result(result: SearchResult) -> EngineResult:
+def _result(result: SearchResult, resource: Resource) -> EngineResult:
     trace = [
-        {"phase": s.phase, "changes": s.changes, "error": s.score, "bitops": s.bitops}
+        {"phase": s.phase, "changes": s.changes, "error": s.score, resource.name: s.cost}
         for s in result.trace
     ]
     return EngineResult(

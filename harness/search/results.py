@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.problem.cost import bitops, weight_bytes
+from harness.problem.cost import Resource, policy_cost, weight_bytes
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.run.files import FileFormat, write_json
@@ -43,18 +43,23 @@ def write_policy(
     save_policy(folder / POLICY_FILE, best.policy, network, facts=facts)
 
 
-def write_frontier(folder: Path, network: NetworkSpec, wrong_counts: Mapping[Policy, int]) -> None:
-    """Write `frontier.json`: the policies that none evaluated beats in both BitOPs and accuracy.
+def write_frontier(
+    folder: Path, network: NetworkSpec, wrong_counts: Mapping[Policy, int], resource: Resource
+) -> None:
+    """Write `frontier.json`: the policies that none evaluated beats in both cost and accuracy.
 
     Args:
         folder: The target's folder.
         network: The network of the policies.
         wrong_counts: Wrong images by evaluated policy.
+        resource: What the cost is of.
     """
-    rows = sorted((bitops(network, policy), n, policy) for policy, n in wrong_counts.items())
+    rows = sorted(
+        (policy_cost(network, policy, resource), n, policy) for policy, n in wrong_counts.items()
+    )
     frontier: list[dict[str, Any]] = []
     for cost, count, policy in rows:
         if not frontier or count < frontier[-1]["errors"]:
-            frontier.append({"bitops": cost, "errors": count, "bits": policy.bits})
+            frontier.append({resource.name: cost, "errors": count, "bits": policy.bits})
     contents = {"network": network.fingerprint, "policies": frontier}
     write_json(folder / FRONTIER_FILE, contents, file_format=FRONTIER_FORMAT)

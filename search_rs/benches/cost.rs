@@ -4,12 +4,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use search_rs::cost::Resource;
+use search_rs::cost;
 use search_rs::error::SearchError;
-use search_rs::greedy::{GreedySearch, Options};
+use search_rs::greedy::GreedySearch;
 use search_rs::moves::{Costed, single_moves};
 use search_rs::network::{Layer, Network};
 use search_rs::policy::Policy;
+use search_rs::strategy::{Options, Strategy};
 
 const NUM_LAYERS: u64 = 53;
 const NUM_POLICIES: u64 = 1_000_000;
@@ -18,17 +19,19 @@ fn is_pinned(index: u64) -> bool {
     index == 0 || index + 1 == NUM_LAYERS
 }
 
-/// A network of 53 layers, the first and the last pinned, with costs of `MobileNetV2`'s size.
+/// A network of 53 layers, the first and the last pinned, with BitOPs of `MobileNetV2`'s size.
 fn network() -> Result<Network, SearchError> {
     let layers = (0..NUM_LAYERS).map(|index| {
-        let (macs, weights) = (1_000_000 + 97_003 * (index * 31 % 53), 1_000 + 501 * index);
+        let macs = i128::from(1_000_000 + 97_003 * (index * 31 % 53));
         let candidates: &[i128] = if is_pinned(index) { &[8] } else { &[2, 3, 4, 5, 6] };
-        Layer::new(&format!("layer{index}"), macs, weights, candidates, candidates)
+        let row = |weight: &i128| candidates.iter().map(|act| macs * weight * act).collect();
+        let costs: Vec<Vec<i128>> = candidates.iter().map(row).collect();
+        Layer::new(&format!("layer{index}"), candidates, candidates, &costs)
     });
     Network::new(layers.collect::<Result<_, _>>()?)
 }
 
-/// Rows of bits from 2 to 6, from a fixed linear congruence.
+/// Rows of bits from 2 to 6, in pinned layers 8, from a fixed linear congruence.
 fn random_rows() -> Vec<u8> {
     let mut state = 1_u64;
     let mut draw = || {
@@ -36,7 +39,8 @@ fn random_rows() -> Vec<u8> {
             state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         2 + ((state >> 33) % 5).to_le_bytes()[0]
     };
-    (0..2 * NUM_LAYERS * NUM_POLICIES).map(|_| draw()).collect()
+    let sides = (0..NUM_POLICIES).flat_map(|_| (0..2 * NUM_LAYERS).map(|side| side / 2));
+    sides.map(|layer| if is_pinned(layer) { 8 } else { draw() }).collect()
 }
 
 fn uniform(network: &Network) -> Result<Vec<Policy>, SearchError> {
@@ -55,7 +59,7 @@ fn score(policy: &Policy) -> f64 {
 }
 
 fn search(network: &Arc<Network>) -> Result<u64, SearchError> {
-    let largest = Resource::BitOps.of_policy(network, &Policy::largest(network));
+    let largest = cost::of_policy(network, &Policy::largest(network));
     // As `harness search` does it (harness/search/engine.py).
     let anchors = uniform(network)?;
     let options = Options { anchors, climbs: 5, exchange_limit: 200, ..Options::default() };
@@ -76,9 +80,7 @@ fn benchmarks(criterion: &mut Criterion) {
     let from = base.policy.layers()[change.layer_index];
     let to = from.with(change.side, change.to);
     criterion.bench_function("one move, BitOPs updated", |bencher| {
-        bencher.iter(|| {
-            Resource::BitOps.after_move(layer, black_box(base.bitops), black_box(from), to)
-        });
+        bencher.iter(|| cost::after_move(layer, black_box(base.cost), black_box(from), to));
     });
     criterion.bench_function("one move, policy and BitOPs", |bencher| {
         bencher.iter(|| black_box(&base).after(&network, black_box(change)));
@@ -87,7 +89,7 @@ fn benchmarks(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("53 layers");
     group.sample_size(10);
     group.bench_function("10^6 whole random policies", |bencher| {
-        bencher.iter(|| Resource::BitOps.of_rows(&network, black_box(&rows)));
+        bencher.iter(|| cost::of_rows(&network, black_box(&rows)));
     });
     let num_evaluations = search(&network).unwrap();
     let name = format!("greedy search to half, {num_evaluations} additive scores");

@@ -63,7 +63,7 @@ mod tests {
     use crate::network::{Layer, Network};
 
     fn two() -> [Policy; 2] {
-        let layer = Layer::new("conv1", 10, 1, &[2, 4], &[3]).unwrap();
+        let layer = Layer::new("conv1", &[2, 4], &[3], &[vec![1], vec![2]]).unwrap();
         let network = Network::new(vec![layer]).unwrap();
         [Policy::smallest(&network), Policy::largest(&network)]
     }

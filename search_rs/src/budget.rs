@@ -1,41 +1,41 @@
-//! The hard limit on BitOPs.
+//! The hard limit on the cost.
 //!
 //! Invariant: at least one policy of the network meets a `Budget` that exists.
 
-use crate::cost::Resource;
+use crate::cost;
 use crate::error::SearchError;
 use crate::network::Network;
 use crate::policy::Policy;
 
-/// The most BitOPs a result may spend.
+/// The most a result may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    target_bitops: u64,
+    limit: u64,
 }
 
 impl Budget {
-    /// Set the target, in BitOPs for one input.
+    /// Set the limit, in the unit of the network's costs.
     ///
     /// # Errors
     /// Below the smallest reachable; the error carries both.
-    pub fn new(network: &Network, target_bitops: u64) -> Result<Self, SearchError> {
-        let smallest_bitops = Resource::BitOps.of_policy(network, &Policy::smallest(network));
-        if target_bitops < smallest_bitops {
-            return Err(SearchError::BudgetTooSmall { target_bitops, smallest_bitops });
+    pub fn new(network: &Network, limit: u64) -> Result<Self, SearchError> {
+        let smallest_cost = cost::of_policy(network, &Policy::smallest(network));
+        if limit < smallest_cost {
+            return Err(SearchError::BudgetTooSmall { limit, smallest_cost });
         }
-        Ok(Self { target_bitops })
+        Ok(Self { limit })
     }
 
-    /// Return the target, in BitOPs.
+    /// Return the limit.
     #[must_use]
-    pub fn target_bitops(self) -> u64 {
-        self.target_bitops
+    pub fn limit(self) -> u64 {
+        self.limit
     }
 
-    /// Return whether so many BitOPs are within the target.
+    /// Return whether a cost is within the limit.
     #[must_use]
-    pub fn admits(self, bitops: u64) -> bool {
-        bitops <= self.target_bitops
+    pub fn admits(self, cost: u64) -> bool {
+        cost <= self.limit
     }
 }
 
@@ -45,11 +45,11 @@ mod tests {
     use crate::network::Layer;
 
     #[test]
-    fn target_below_the_smallest_reachable_is_refused_with_both_numbers() {
-        let layer = Layer::new("conv1", 10, 1, &[2, 4], &[3, 4]).unwrap();
+    fn limit_below_the_smallest_reachable_is_refused_with_both_numbers() {
+        let layer = Layer::new("conv1", &[2], &[3, 4], &[vec![60, 80]]).unwrap();
         let network = Network::new(vec![layer]).unwrap();
         assert!(Budget::new(&network, 60).is_ok_and(|budget| budget.admits(60)));
         let error = Budget::new(&network, 59).unwrap_err();
-        assert_eq!(error, SearchError::BudgetTooSmall { target_bitops: 59, smallest_bitops: 60 });
+        assert_eq!(error, SearchError::BudgetTooSmall { limit: 59, smallest_cost: 60 });
     }
 }

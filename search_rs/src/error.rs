@@ -11,14 +11,6 @@ pub enum SearchError {
     /// A network without layers.
     #[error("network has 0 layers, at least 1 is needed; list its layers in execution order")]
     NoLayers,
-    /// A layer that costs nothing.
-    #[error(
-        "layer {layer} has 0 MACs, at least 1 is needed; give its multiply-accumulates for one input"
-    )]
-    ZeroMacs {
-        /// Name of the layer.
-        layer: String,
-    },
     /// A layer without a bit-width to take.
     #[error("layer {layer} has 0 {side} candidates, at least 1 is needed; give one to pin it")]
     NoCandidates {
@@ -47,13 +39,53 @@ pub enum SearchError {
         /// The candidate.
         bits: i128,
     },
-    /// Counts whose cost at 32 bits would not be exact.
+    /// A table of costs that does not fit the candidates.
     #[error(
-        "network has {total} {what}, above {limit}, the most whose cost at 32 bits fits 64-bit integers; check the counts"
+        "layer {layer} has costs for {found} {side} candidates, not {expected}; give a row per weight candidate, an entry per act candidate"
     )]
-    TooLarge {
-        /// `MACs` or `weights`.
-        what: &'static str,
+    CostCount {
+        /// Name of the layer.
+        layer: String,
+        /// `weight` for the rows, `act` for the entries of one.
+        side: &'static str,
+        /// Rows or entries given.
+        found: usize,
+        /// Candidates of the side.
+        expected: usize,
+    },
+    /// A cost that is no count.
+    #[error(
+        "layer {layer} costs {cost} at {bits} bits, outside 0..18446744073709551615; choose another unit"
+    )]
+    CostRange {
+        /// Name of the layer.
+        layer: String,
+        /// The pair, `4/3`.
+        bits: String,
+        /// The cost.
+        cost: i128,
+    },
+    /// A cost that more bits would save.
+    #[error(
+        "layer {layer} costs {cost} at {bits} bits, below {least} at {fewer_bits}; let no cost fall with more bits"
+    )]
+    CostFalls {
+        /// Name of the layer.
+        layer: String,
+        /// The pair, `4/3`.
+        bits: String,
+        /// Its cost.
+        cost: u64,
+        /// The pair with one side a candidate smaller.
+        fewer_bits: String,
+        /// Its cost.
+        least: u64,
+    },
+    /// Costs whose sum would not be exact.
+    #[error(
+        "network costs {total} at its largest candidates, above {limit}, the most that 64 bits hold; choose a coarser unit"
+    )]
+    CostSum {
         /// Sum over the layers.
         total: u128,
         /// Largest sum accepted.
@@ -109,13 +141,13 @@ pub enum SearchError {
     },
     /// A budget that no policy meets.
     #[error(
-        "target {target_bitops} BitOPs is below {smallest_bitops}, the least the network reaches with every free layer at its smallest candidates; raise the target or unpin a layer"
+        "limit {limit} is below {smallest_cost}, the cost of the network with every layer at its smallest candidates; raise the limit or unpin a layer"
     )]
     BudgetTooSmall {
-        /// Target, in BitOPs.
-        target_bitops: u64,
-        /// Smallest reachable, in BitOPs.
-        smallest_bitops: u64,
+        /// The limit.
+        limit: u64,
+        /// Smallest reachable cost.
+        smallest_cost: u64,
     },
     /// A batch of scores of the wrong length.
     #[error("evaluation gave {found} scores for {expected} policies; return one per policy")]
@@ -140,6 +172,14 @@ pub enum SearchError {
         found: String,
         /// Policies proposed.
         expected: usize,
+    },
+    /// A strategy that does not exist.
+    #[error("strategy {name} is not among {known}; choose one of them")]
+    UnknownStrategy {
+        /// The name.
+        name: String,
+        /// The names there are, separated by commas.
+        known: String,
     },
     /// A weight that turns the merit upside down.
     #[error("error_weight is {value}, not a finite number of at least 0; the usual value is 1.5")]
@@ -185,29 +225,34 @@ impl SearchError {
             | Self::CandidateTwice { bits, .. }
             | Self::BitsRange { bits, .. } => vec![("bits", Whole(bits))],
             Self::NotCandidate { bits, .. } => vec![("bits", Whole(bits.into()))],
-            Self::TooLarge { total, limit, .. } => {
+            Self::CostRange { cost, .. } => vec![("cost", Whole(cost))],
+            Self::CostFalls { cost, least, .. } => {
+                vec![("cost", Whole(cost.into())), ("least", Whole(least.into()))]
+            }
+            Self::CostSum { total, limit } => {
                 let total = i128::try_from(total).unwrap_or(i128::MAX);
                 vec![("total", Whole(total)), ("limit", Whole(limit.into()))]
             }
             Self::PolicyShape { expected, .. } | Self::ScoreType { expected, .. } => {
                 vec![("expected", count(expected))]
             }
-            Self::PolicyLength { found, expected } | Self::ScoreCount { found, expected } => {
+            Self::CostCount { found, expected, .. }
+            | Self::PolicyLength { found, expected }
+            | Self::ScoreCount { found, expected } => {
                 vec![("found", count(found)), ("expected", count(expected))]
             }
-            Self::BudgetTooSmall { target_bitops, smallest_bitops } => vec![
-                ("target_bitops", Whole(target_bitops.into())),
-                ("smallest_bitops", Whole(smallest_bitops.into())),
-            ],
+            Self::BudgetTooSmall { limit, smallest_cost } => {
+                vec![("limit", Whole(limit.into())), ("smallest_cost", Whole(smallest_cost.into()))]
+            }
             Self::ScoreNotFinite { index, value } => {
                 vec![("index", count(index)), ("value", Real(value))]
             }
             Self::ErrorWeight { value } => vec![("value", Real(value))],
             Self::NothingProposed { found } => vec![("found", count(found))],
             Self::NoLayers
-            | Self::ZeroMacs { .. }
             | Self::NoCandidates { .. }
             | Self::PolicyType { .. }
+            | Self::UnknownStrategy { .. }
             | Self::NoEvaluations
             | Self::NotFinished
             | Self::Busy => vec![],

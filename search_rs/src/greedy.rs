@@ -12,9 +12,9 @@
 //! descent fits, they are what a search can do. Weights and activations are searched jointly; the
 //! reference searches them one after the other.
 //!
-//! Invariant: the steps are a pure function of the network, the target, the options and the scores.
-//! So a search that is begun anew and given the same scores repeats its trace, and a caller that
-//! keeps the scores resumes a search by asking again.
+//! The target is the limit on the cost. Invariant: applying the changes of all steps in order to the
+//! start leads to the policy the search is at, and no step that does not fit the limit of evaluations
+//! is begun: the descent then finishes by cost alone.
 
 mod descent;
 mod exchange;
@@ -25,43 +25,39 @@ use std::sync::Arc;
 
 use crate::archive::Archive;
 use crate::budget::Budget;
-use crate::cost::Resource;
+use crate::cost;
 use crate::error::SearchError;
 use crate::moves::{Costed, difference};
 use crate::network::Network;
 use crate::policy::Policy;
-use crate::trace::{Phase, SearchResult, TraceStep};
+use crate::strategy::{Options, Strategy};
+use crate::trace::{SearchResult, TraceStep};
 
-/// Settings of a search.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// Where the descent begins; the largest candidates when `None`.
-    pub start: Option<Policy>,
-    /// Weight of the normalised score against the normalised BitOPs saved (paper: 1.5).
-    pub error_weight: f64,
-    /// Most policies whose score the search may ask for; `None` is no limit.
-    /// A step that does not fit is not begun: the descent then finishes by BitOPs alone.
-    pub evaluations: Option<u64>,
-    /// Policies that are scored first, those within the target, together with the start; with none
-    /// the start is not scored either.
-    pub anchors: Vec<Policy>,
-    /// From how many of the anchors, the best first, moves up start too. A descent sees the target
-    /// only at its end, where the steps are few and, under noisy scores, partly chance; a climb
-    /// starts from a policy that scored well.
-    pub climbs: u64,
-    /// Most policies that exchanges may ask for on top of the other stages; 0 turns them off.
-    pub exchange_limit: u64,
+/// Why the search went from one policy to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// On the way to the target, by merit.
+    Descent,
+    /// On the way to the target after the evaluation limit, by cost alone, without a score.
+    Finish,
+    /// Spending the slack below the target: in a climb, or in an ascent after the descent.
+    Upward,
+    /// To where the next climb, the descent or the last ascent begins.
+    Restart,
+    /// One move up paid for by one move down: two changes.
+    Exchange,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            start: None,
-            error_weight: 1.5,
-            evaluations: None,
-            anchors: Vec::new(),
-            climbs: 0,
-            exchange_limit: 0,
+impl Phase {
+    /// Return the name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Descent => "descent",
+            Self::Finish => "finish",
+            Self::Upward => "upward",
+            Self::Restart => "restart",
+            Self::Exchange => "exchange",
         }
     }
 }
@@ -115,17 +111,13 @@ pub struct GreedySearch {
 }
 
 impl GreedySearch {
-    /// Set up a search for the policy with the lowest score within `target_bitops`.
+    /// Set up a search for the policy with the lowest score within `limit`.
     ///
     /// # Errors
     /// A target below the smallest reachable, a start or an anchor that is not a policy of the
     /// network, an `error_weight` that is negative or not finite, or `evaluations` of 0.
-    pub fn new(
-        network: Arc<Network>,
-        target_bitops: u64,
-        options: Options,
-    ) -> Result<Self, SearchError> {
-        let budget = Budget::new(&network, target_bitops)?;
+    pub fn new(network: Arc<Network>, limit: u64, options: Options) -> Result<Self, SearchError> {
+        let budget = Budget::new(&network, limit)?;
         let value = options.error_weight;
         if !value.is_finite() || value < 0.0 {
             return Err(SearchError::ErrorWeight { value });
@@ -159,87 +151,6 @@ impl GreedySearch {
         })
     }
 
-    /// Return policies whose scores are needed, never none and none twice; `None` when the search
-    /// has ended. Until `observe` the same policies are returned again.
-    pub fn propose(&mut self) -> Option<Vec<Policy>> {
-        while self.pending.is_empty() {
-            match self.stage {
-                Stage::Anchors => self.score_anchors(),
-                Stage::Climb => self.climb(),
-                Stage::Descent => self.descend(),
-                Stage::Settle => self.settle(),
-                Stage::Ascent => self.ascend(),
-                Stage::Exchange => self.exchange(),
-                Stage::Done => return None,
-            }
-        }
-        Some(self.pending.clone())
-    }
-
-    /// Take the scores of the policies last proposed, in their order; lower is better.
-    ///
-    /// # Errors
-    /// Nothing proposed, another number of scores, or one that is not finite. The search is then as
-    /// it was, and the right scores may follow.
-    pub fn observe(&mut self, scores: &[f64]) -> Result<(), SearchError> {
-        if self.pending.is_empty() {
-            return Err(SearchError::NothingProposed { found: scores.len() });
-        }
-        self.archive.record(&self.pending, scores)?;
-        self.pending.clear();
-        Ok(())
-    }
-
-    /// Return the policy with the lowest score within the target, once the search has ended.
-    ///
-    /// Ties go to the policy the steps ended on, then to fewer BitOPs, then to the order of policies.
-    ///
-    /// # Errors
-    /// The search has not ended.
-    pub fn result(&self) -> Result<SearchResult, SearchError> {
-        let best = self.best_of(self.archive.iter());
-        let (Stage::Done, Some((best, score))) = (self.stage, best) else {
-            return Err(SearchError::NotFinished);
-        };
-        Ok(SearchResult {
-            policy: best.policy,
-            score,
-            bitops: best.bitops,
-            num_evaluations: self.archive.num_policies(),
-            trace: self.trace.clone(),
-        })
-    }
-
-    /// Return the network.
-    #[must_use]
-    pub fn network(&self) -> &Network {
-        &self.network
-    }
-
-    /// Return the target, in BitOPs.
-    #[must_use]
-    pub fn target_bitops(&self) -> u64 {
-        self.budget.target_bitops()
-    }
-
-    /// Return how many policies are proposed and wait for their scores.
-    #[must_use]
-    pub fn num_proposed(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// Return whether the search has ended.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        self.stage == Stage::Done
-    }
-
-    /// Return the steps so far.
-    #[must_use]
-    pub fn trace(&self) -> &[TraceStep] {
-        &self.trace
-    }
-
     fn score_anchors(&mut self) {
         let mut policies = self.anchors.clone();
         if let Some(limit) = self.options.evaluations {
@@ -266,27 +177,84 @@ impl GreedySearch {
 
     fn step_to(&mut self, phase: Phase, next: Costed, score: Option<f64>) {
         let changes = difference(&self.base.policy, &next.policy);
-        self.trace.push(TraceStep { phase, changes, score, bitops: next.bitops });
+        self.trace.push(TraceStep { phase: phase.name(), changes, score, cost: next.cost });
         self.visited.insert(next.policy.clone());
         self.base = next;
     }
 
-    /// Return the policy with the lowest score within the target; ties as in `result`.
+    /// Return the policy with the lowest score within the target. Ties go to the policy that the steps
+    /// are at, then to lower cost, then to the order of policies.
     fn best_of<'a>(
         &self,
         scored: impl Iterator<Item = (&'a Policy, f64)>,
     ) -> Option<(Costed, f64)> {
         let costed = scored.map(|(policy, score)| {
-            (score, policy != &self.base.policy, self.bitops(policy), policy)
+            (score, policy != &self.base.policy, cost::of_policy(&self.network, policy), policy)
         });
         let best = costed
-            .filter(|&(_, _, bitops, _)| self.budget.admits(bitops))
+            .filter(|&(_, _, cost, _)| self.budget.admits(cost))
             .min_by(|a, b| a.0.total_cmp(&b.0).then_with(|| (a.1, a.2, a.3).cmp(&(b.1, b.2, b.3))));
-        best.map(|(score, _, bitops, policy)| (Costed { policy: policy.clone(), bitops }, score))
+        best.map(|(score, _, cost, policy)| (Costed { policy: policy.clone(), cost }, score))
+    }
+}
+
+impl Strategy for GreedySearch {
+    fn propose(&mut self) -> Option<Vec<Policy>> {
+        while self.pending.is_empty() {
+            match self.stage {
+                Stage::Anchors => self.score_anchors(),
+                Stage::Climb => self.climb(),
+                Stage::Descent => self.descend(),
+                Stage::Settle => self.settle(),
+                Stage::Ascent => self.ascend(),
+                Stage::Exchange => self.exchange(),
+                Stage::Done => return None,
+            }
+        }
+        Some(self.pending.clone())
     }
 
-    fn bitops(&self, policy: &Policy) -> u64 {
-        Resource::BitOps.of_policy(&self.network, policy)
+    fn observe(&mut self, scores: &[f64]) -> Result<(), SearchError> {
+        if self.pending.is_empty() {
+            return Err(SearchError::NothingProposed { found: scores.len() });
+        }
+        self.archive.record(&self.pending, scores)?;
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn result(&self) -> Result<SearchResult, SearchError> {
+        let best = self.best_of(self.archive.iter());
+        let (Stage::Done, Some((best, score))) = (self.stage, best) else {
+            return Err(SearchError::NotFinished);
+        };
+        Ok(SearchResult {
+            policy: best.policy,
+            score,
+            cost: best.cost,
+            num_evaluations: self.archive.num_policies(),
+            trace: self.trace.clone(),
+        })
+    }
+
+    fn network(&self) -> &Network {
+        &self.network
+    }
+
+    fn limit(&self) -> u64 {
+        self.budget.limit()
+    }
+
+    fn num_proposed(&self) -> usize {
+        self.pending.len()
+    }
+
+    fn is_done(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    fn trace(&self) -> &[TraceStep] {
+        &self.trace
     }
 }
 
@@ -303,8 +271,8 @@ fn first_batch(
     }
     let costed = anchors.iter().map(|anchor| Costed::new(network, anchor.clone()));
     let cheapest_first: BTreeSet<_> = costed
-        .filter(|anchor| budget.admits(anchor.bitops) && anchor.policy != *start)
-        .map(|anchor| (anchor.bitops, anchor.policy))
+        .filter(|anchor| budget.admits(anchor.cost) && anchor.policy != *start)
+        .map(|anchor| (anchor.cost, anchor.policy))
         .collect();
     let costly_first = cheapest_first.into_iter().rev().map(|(_, policy)| policy);
     std::iter::once(start.clone()).chain(costly_first).collect()

@@ -1,11 +1,11 @@
 //! Which of the proposals of one step is taken.
 //!
 //! The descent takes the one with the highest merit (the search score of arXiv 2401.01543):
-//! `norm(BitOPs saved) - error_weight * norm(score)`. A score is what evaluation returned, lower is
+//! `norm(cost saved) - error_weight * norm(score)`. A score is what evaluation returned, lower is
 //! better; the paper writes the same with the sign turned and minimises it.
 //!
 //! Invariant: both norms are true min-max over the proposals of the step, in [0, 1]; the order is
-//! total, with a fixed tie-break. The reference normalises the BitOPs from 0 instead.
+//! total, with a fixed tie-break. The reference normalises the cost from 0 instead.
 
 use std::cmp::Ordering;
 
@@ -14,35 +14,35 @@ use std::cmp::Ordering;
 pub struct Outcome {
     /// Score of the proposal, finite, lower is better.
     pub score: f64,
-    /// Its BitOPs. Fewer BitOPs are more BitOPs saved, from any common base.
-    pub bitops: u64,
+    /// Its cost. The less it costs the more it saves, from any common base.
+    pub cost: u64,
 }
 
 /// Return the position of the proposal with the highest merit, `None` of no proposals.
 ///
-/// Ties go to the fewer BitOPs, then to the first. A range of 0 normalises to 0.
+/// Ties go to the lower cost, then to the first. A range of 0 normalises to 0.
 #[must_use]
 pub fn best_by_merit(outcomes: &[Outcome], error_weight: f64) -> Option<usize> {
     let halves = || outcomes.iter().map(|outcome| outcome.score / 2.0);
     let low = halves().min_by(f64::total_cmp)?;
     let high = halves().max_by(f64::total_cmp)?;
-    let fewest = outcomes.iter().map(|outcome| outcome.bitops).min()?;
-    let most = outcomes.iter().map(|outcome| outcome.bitops).max()?;
+    let least = outcomes.iter().map(|outcome| outcome.cost).min()?;
+    let most = outcomes.iter().map(|outcome| outcome.cost).max()?;
     let merit = |outcome: &Outcome| {
         // Halves, so that the range of two large scores of opposite sign stays finite.
         let score = share(outcome.score / 2.0 - low, high - low);
-        let saved = share(as_float(most - outcome.bitops), as_float(most - fewest));
+        let saved = share(as_float(most - outcome.cost), as_float(most - least));
         saved - error_weight * score
     };
-    first(outcomes, |a, b| merit(b).total_cmp(&merit(a)).then(a.bitops.cmp(&b.bitops)))
+    first(outcomes, |a, b| merit(b).total_cmp(&merit(a)).then(a.cost.cmp(&b.cost)))
 }
 
 /// Return the position of the proposal with the lowest score, `None` of no proposals.
 ///
-/// Ties go to the fewer BitOPs, then to the first.
+/// Ties go to the lower cost, then to the first.
 #[must_use]
 pub fn best_by_score(outcomes: &[Outcome]) -> Option<usize> {
-    first(outcomes, |a, b| a.score.total_cmp(&b.score).then(a.bitops.cmp(&b.bitops)))
+    first(outcomes, |a, b| a.score.total_cmp(&b.score).then(a.cost.cmp(&b.cost)))
 }
 
 /// Return the position of the outcome that comes first in an order; of equal ones, the first given.
@@ -56,8 +56,8 @@ fn share(part: f64, whole: f64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
-fn as_float(bitops: u64) -> f64 {
-    bitops as f64
+fn as_float(cost: u64) -> f64 {
+    cost as f64
 }
 
 #[cfg(test)]
@@ -65,11 +65,11 @@ mod tests {
     use super::*;
 
     fn outcomes(pairs: &[(f64, u64)]) -> Vec<Outcome> {
-        pairs.iter().map(|&(score, bitops)| Outcome { score, bitops }).collect()
+        pairs.iter().map(|&(score, cost)| Outcome { score, cost }).collect()
     }
 
     #[test]
-    fn merit_weighs_the_score_against_bitops_saved() {
+    fn merit_weighs_the_score_against_the_cost_saved() {
         // Merits at 1.5: 0 - 0, 0.5 - 0.75, 1 - 1.5; at 0.4: 0, 0.5 - 0.2, 1 - 0.4.
         let three = outcomes(&[(10.0, 100), (15.0, 90), (20.0, 80)]);
         assert_eq!(best_by_merit(&three, 1.5), Some(0));
@@ -78,13 +78,13 @@ mod tests {
 
     #[test]
     fn both_norms_start_from_their_minimum() {
-        // From 0 the second would win (0.8 of the BitOPs); min-max makes its saving the least.
+        // From 0 the second would win (0.8 of the cost); min-max makes its saving the least.
         let three = outcomes(&[(11.0, 20), (10.0, 40), (20.0, 10)]);
         assert_eq!(best_by_merit(&three, 1.5), Some(0));
     }
 
     #[test]
-    fn ties_go_to_fewer_bitops_then_to_the_first() {
+    fn ties_go_to_lower_cost_then_to_the_first() {
         assert_eq!(best_by_merit(&outcomes(&[(1.0, 9), (1.0, 8), (1.0, 8)]), 1.5), Some(1));
         assert_eq!(best_by_score(&outcomes(&[(1.0, 9), (1.0, 8), (1.0, 8)])), Some(1));
         assert_eq!(best_by_merit(&[], 1.5), None);

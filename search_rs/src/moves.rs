@@ -1,10 +1,11 @@
 //! Changes of a policy: one side of one layer by one candidate, and pairs of such changes.
 //!
 //! Invariant: the order is fixed (layers in execution order, in each weight down, weight up,
-//! activations down, activations up), and the BitOPs of a proposal are exact.
+//! activations down, activations up), and the cost of a proposal is exact.
 
-use crate::cost::Resource;
-use crate::network::{Bits, Network, Side};
+use crate::bits::{Bits, Side};
+use crate::cost;
+use crate::network::Network;
 use crate::policy::Policy;
 
 /// A change of one side of one layer from one candidate to another.
@@ -21,7 +22,7 @@ pub struct Move {
 }
 
 impl Move {
-    /// Return whether the move lowers the bits, and so the BitOPs.
+    /// Return whether the move lowers the bits, and so never raises the cost.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.to < self.from
@@ -33,19 +34,19 @@ impl Move {
 pub struct Costed {
     /// The policy.
     pub policy: Policy,
-    /// Its BitOPs for one input.
-    pub bitops: u64,
+    /// Its cost.
+    pub cost: u64,
 }
 
 impl Costed {
     /// Account a policy.
     #[must_use]
     pub fn new(network: &Network, policy: Policy) -> Self {
-        let bitops = Resource::BitOps.of_policy(network, &policy);
-        Self { policy, bitops }
+        let cost = cost::of_policy(network, &policy);
+        Self { policy, cost }
     }
 
-    /// Return the policy after one of its moves, its BitOPs updated in O(1).
+    /// Return the policy after one of its moves, its cost updated in O(1).
     #[must_use]
     pub fn after(&self, network: &Network, change: Move) -> Self {
         let from = self.policy.layers()[change.layer_index];
@@ -53,7 +54,7 @@ impl Costed {
         let layer = &network.layers()[change.layer_index];
         Self {
             policy: self.policy.with(change.layer_index, to),
-            bitops: Resource::BitOps.after_move(layer, self.bitops, from, to),
+            cost: cost::after_move(layer, self.cost, from, to),
         }
     }
 }
@@ -91,11 +92,12 @@ pub fn difference(from: &Policy, to: &Policy) -> Vec<Move> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Layer;
+    use crate::network::{Layer, costs_by};
 
     fn network() -> Network {
-        let first = Layer::new("conv1", 100, 3, &[8], &[8]).unwrap();
-        let second = Layer::new("conv2", 7, 5, &[2, 3, 6], &[2, 4]).unwrap();
+        let first = Layer::new("conv1", &[8], &[8], &[vec![6400]]).unwrap();
+        let costs = costs_by(&[2, 3, 6], &[2, 4], |weight, act| 7 * weight * act);
+        let second = Layer::new("conv2", &[2, 3, 6], &[2, 4], &costs).unwrap();
         Network::new(vec![first, second]).unwrap()
     }
 

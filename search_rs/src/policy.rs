@@ -3,8 +3,9 @@
 //! Invariant: every pair of a `Policy` is among the candidates of the network it was made for. The
 //! order is that of the pairs from the first layer on, weight bits first.
 
+use crate::bits::{Bits, Side};
 use crate::error::SearchError;
-use crate::network::{Bits, Layer, Network, Side};
+use crate::network::{Layer, Network};
 
 /// The bit-widths of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -144,10 +145,16 @@ fn check_candidate(layer: &Layer, side: Side, bits: Bits) -> Result<(), SearchEr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::costs_by;
+
+    fn layer(name: &str, weight_candidates: &[i128], act_candidates: &[i128]) -> Layer {
+        let costs = costs_by(weight_candidates, act_candidates, |weight, act| weight * act);
+        Layer::new(name, weight_candidates, act_candidates, &costs).unwrap()
+    }
 
     fn network() -> Network {
-        let first = Layer::new("conv1", 10, 1, &[8], &[8]).unwrap();
-        let second = Layer::new("conv2", 10, 1, &[2, 3, 4], &[3, 5]).unwrap();
+        let first = layer("conv1", &[8], &[8]);
+        let second = layer("conv2", &[2, 3, 4], &[3, 5]);
         Network::new(vec![first, second]).unwrap()
     }
 
@@ -172,12 +179,12 @@ mod tests {
 
     #[test]
     fn policy_of_another_network_is_refused() {
-        let other = Layer::new("conv1", 10, 1, &[8], &[8]).unwrap();
+        let other = layer("conv1", &[8], &[8]);
         let other = Network::new(vec![other]).unwrap();
         assert_eq!(Policy::largest(&network()).check(&network()), Ok(()));
         let found = Policy::largest(&other).check(&network()).unwrap_err();
         assert_eq!(found, SearchError::PolicyLength { found: 1, expected: 2 });
-        let narrow = Layer::new("conv1", 10, 1, &[4], &[8]).unwrap();
+        let narrow = layer("conv1", &[4], &[8]);
         let narrow = Network::new(vec![narrow]).unwrap();
         let message = Policy::largest(&narrow).check(&other).unwrap_err().to_string();
         assert!(message.starts_with("weight bits 4 of layer conv1 are not among its candidates 8"));

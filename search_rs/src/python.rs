@@ -11,18 +11,19 @@ mod errors;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyBytesMethods;
+use pyo3::types::{PyBytesMethods, PyTuple};
 
 use self::arrays::{batch_array, policy_array, read_policies, read_policy, read_rows, read_scores};
 use self::errors::{
     BudgetError, NetworkError, OptionError, PolicyError, ScoreError, SearchError, StateError,
 };
-use crate::cost::{Resource, whole_bytes};
+use crate::bits::Side;
+use crate::cost;
 use crate::error::SearchError as CoreError;
-use crate::greedy::{GreedySearch, Options};
 use crate::moves::Move;
 use crate::network::{Layer, Network};
 use crate::policy::Policy;
+use crate::strategy::{self, Options, Strategy};
 use crate::trace::{SearchResult, TraceStep};
 
 /// One change: layer index, "weight" or "act", bits before, bits after.
@@ -30,27 +31,27 @@ type ChangeRow = (usize, &'static str, u8, u8);
 
 /// One quantized layer.
 ///
-/// `macs` are its multiply-accumulates for one input, `weight_count` its weight parameters.
 /// Candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
+/// `costs` has a row per weight candidate with a whole number per act candidate, in the order of
+/// the candidates; none falls with more bits. What they count is the caller's affair.
 ///
 /// Raises:
-///     NetworkError: no MACs, or bad candidates.
+///     NetworkError: bad candidates, or costs that do not fit them.
 #[pyclass(name = "Layer", module = "harness._search_rs", frozen)]
 struct PyLayer(Layer);
 
 #[pymethods]
 impl PyLayer {
     #[new]
-    #[pyo3(signature = (name, *, macs, weight_count, weight_candidates, act_candidates))]
+    #[pyo3(signature = (name, *, weight_candidates, act_candidates, costs))]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 reads sequences into vectors")]
     fn new(
         name: &str,
-        macs: u64,
-        weight_count: u64,
         weight_candidates: Vec<i128>,
         act_candidates: Vec<i128>,
+        costs: Vec<Vec<i128>>,
     ) -> PyResult<Self> {
-        Ok(Self(Layer::new(name, macs, weight_count, &weight_candidates, &act_candidates)?))
+        Ok(Self(Layer::new(name, &weight_candidates, &act_candidates, &costs)?))
     }
 
     /// Name of the layer.
@@ -60,19 +61,15 @@ impl PyLayer {
     }
 
     fn __repr__(&self) -> String {
-        format!(
-            "Layer('{}', macs={}, weight_count={})",
-            self.0.name(),
-            self.0.macs(),
-            self.0.weight_count()
-        )
+        let [weight, act] = [Side::Weight, Side::Act].map(|side| self.0.candidates(side));
+        format!("Layer('{}', weight_candidates={weight}, act_candidates={act})", self.0.name())
     }
 }
 
 /// The quantized layers of a network, in execution order.
 ///
 /// Raises:
-///     NetworkError: no layer, or counts too large for 64-bit costs.
+///     NetworkError: no layer, or costs too large for 64 bits.
 #[pyclass(name = "Network", module = "harness._search_rs", frozen)]
 struct PyNetwork(Arc<Network>);
 
@@ -92,54 +89,38 @@ impl PyNetwork {
         self.0.num_layers()
     }
 
-    /// BitOPs with every layer at its smallest candidates: the least a search can reach.
+    /// Cost with every layer at its smallest candidates: the least a search can reach.
     #[getter]
-    fn smallest_bitops(&self) -> u64 {
-        Resource::BitOps.of_policy(&self.0, &Policy::smallest(&self.0))
+    fn smallest_cost(&self) -> u64 {
+        cost::of_policy(&self.0, &Policy::smallest(&self.0))
     }
 
-    /// BitOPs with every layer at its largest candidates.
+    /// Cost with every layer at its largest candidates.
     #[getter]
-    fn largest_bitops(&self) -> u64 {
-        Resource::BitOps.of_policy(&self.0, &Policy::largest(&self.0))
+    fn largest_cost(&self) -> u64 {
+        cost::of_policy(&self.0, &Policy::largest(&self.0))
     }
 
-    /// Return the BitOPs for one input of each policy.
+    /// Return the cost of each policy.
     ///
-    /// `policies` are integers of shape (n, layers, 2), fastest as uint8; any bits from 1 to 32 are
-    /// accounted, candidates or not.
+    /// `policies` are integers of shape (n, layers, 2), fastest as uint8.
     ///
     /// Raises:
-    ///     PolicyError: another shape or type, or bits outside 1 to 32.
+    ///     PolicyError: another shape or type, or bits that are not candidates.
     #[pyo3(signature = (policies, /))]
-    fn bitops(&self, policies: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
-        self.account(policies, Resource::BitOps)
-    }
-
-    /// Return the bytes that the weights of each policy take, each total rounded up once.
-    ///
-    /// `policies` and errors are those of `bitops`.
-    #[pyo3(signature = (policies, /))]
-    fn weight_bytes(&self, policies: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
-        let bits = self.account(policies, Resource::WeightBits)?;
-        Ok(bits.into_iter().map(whole_bytes).collect())
+    fn costs(&self, policies: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
+        let rows = read_rows(policies, &self.0)?;
+        let bytes = rows.as_bytes();
+        Ok(policies.py().detach(|| cost::of_rows(&self.0, bytes))?)
     }
 
     fn __repr__(&self) -> String {
         format!(
-            "Network(num_layers={}, smallest_bitops={}, largest_bitops={})",
+            "Network(num_layers={}, smallest_cost={}, largest_cost={})",
             self.num_layers(),
-            self.smallest_bitops(),
-            self.largest_bitops()
+            self.smallest_cost(),
+            self.largest_cost()
         )
-    }
-}
-
-impl PyNetwork {
-    fn account(&self, policies: &Bound<'_, PyAny>, resource: Resource) -> PyResult<Vec<u64>> {
-        let rows = read_rows(policies, &self.0)?;
-        let bytes = rows.as_bytes();
-        Ok(policies.py().detach(|| resource.of_rows(&self.0, bytes))?)
     }
 }
 
@@ -150,10 +131,10 @@ struct PyTraceStep(TraceStep);
 
 #[pymethods]
 impl PyTraceStep {
-    /// Why: "descent", "finish", "upward", "restart" or "exchange".
+    /// Why: a word of the strategy, "descent", "finish", "upward", "restart" or "exchange".
     #[getter]
     fn phase(&self) -> &'static str {
-        self.0.phase.name()
+        self.0.phase
     }
 
     /// Changes as (layer index, "weight" or "act", bits before, bits after).
@@ -171,10 +152,10 @@ impl PyTraceStep {
         self.0.score
     }
 
-    /// BitOPs after the step.
+    /// Cost after the step.
     #[getter]
-    fn bitops(&self) -> u64 {
-        self.0.bitops
+    fn cost(&self) -> u64 {
+        self.0.cost
     }
 
     fn __repr__(&self) -> String {
@@ -184,10 +165,10 @@ impl PyTraceStep {
             .map(|(layer, side, from, to)| format!("({layer}, '{side}', {from}, {to})"))
             .collect();
         format!(
-            "TraceStep(phase='{}', changes=[{}], score={score}, bitops={})",
+            "TraceStep(phase='{}', changes=[{}], score={score}, cost={})",
             self.phase(),
             changes.join(", "),
-            self.0.bitops
+            self.0.cost
         )
     }
 }
@@ -198,7 +179,7 @@ struct PySearchResult(SearchResult);
 
 #[pymethods]
 impl PySearchResult {
-    /// Policy with the lowest score within the target, a new uint8 array (layers, 2).
+    /// Policy with the lowest score within the limit, a new uint8 array (layers, 2).
     #[getter]
     fn policy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         policy_array(py, &self.0.policy)
@@ -210,10 +191,10 @@ impl PySearchResult {
         self.0.score
     }
 
-    /// Its BitOPs, within the target.
+    /// Its cost, within the limit.
     #[getter]
-    fn bitops(&self) -> u64 {
-        self.0.bitops
+    fn cost(&self) -> u64 {
+        self.0.cost
     }
 
     /// Different policies whose score the search asked for.
@@ -230,43 +211,45 @@ impl PySearchResult {
 
     fn __repr__(&self) -> String {
         format!(
-            "SearchResult(score={:?}, bitops={}, num_evaluations={}, num_steps={})",
+            "SearchResult(score={:?}, cost={}, num_evaluations={}, num_steps={})",
             self.0.score,
-            self.0.bitops,
+            self.0.cost,
             self.0.num_evaluations,
             self.0.trace.len()
         )
     }
 }
 
-/// Bidirectional greedy search for the policy with the lowest score within a target.
+/// A search for the policy with the lowest score whose cost is within `limit`.
 ///
-/// `start` is a policy, by default the largest candidates. `error_weight` weighs the normalised
-/// score against the normalised BitOPs saved (paper: 1.5). `evaluations` bounds the policies whose
-/// score the search may ask for. `anchors` are policies, shape (n, layers, 2); those within the
-/// target are scored first, together with the start. `climbs` is from how many of the best of them
-/// moves up start. `exchange_limit` bounds the policies that exchanges of one move up for one down
-/// may ask for on top; 0 turns them off.
+/// `strategy` is one of `STRATEGIES`. The other settings are those of "greedy"; a strategy leaves
+/// unread what it does not know. `start` is a policy, by default the largest candidates.
+/// `error_weight` weighs the normalised score against the normalised cost saved (paper: 1.5).
+/// `evaluations` bounds the policies whose score the search may ask for. `anchors` are policies,
+/// shape (n, layers, 2); those within the limit are scored first, together with the start. `climbs`
+/// is from how many of the best of them moves up start. `exchange_limit` bounds the policies that
+/// exchanges of one move up for one down may ask for on top; 0 turns them off.
 ///
 /// A search that is made anew and given the same scores takes the same steps: to resume one, answer
 /// from what is known already.
 ///
 /// Raises:
-///     BudgetError: the target is below the smallest reachable; carries both in BitOPs.
+///     BudgetError: the limit is below the smallest reachable cost; carries both.
 ///     PolicyError: `start` or an anchor is no policy of the network.
-///     OptionError: a setting is out of range.
-#[pyclass(name = "GreedySearch", module = "harness._search_rs")]
-struct PyGreedySearch(GreedySearch);
+///     OptionError: a setting is out of range, or there is no such strategy.
+#[pyclass(name = "Search", module = "harness._search_rs")]
+struct PySearch(Box<dyn Strategy>);
 
 #[pymethods]
-impl PyGreedySearch {
+impl PySearch {
     #[new]
-    #[pyo3(signature = (network, target_bitops, *, start=None, error_weight=1.5, evaluations=None,
-                        anchors=None, climbs=0, exchange_limit=0))]
+    #[pyo3(signature = (network, limit, *, strategy="greedy", start=None, error_weight=1.5,
+                        evaluations=None, anchors=None, climbs=0, exchange_limit=0))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only settings of a Python constructor")]
     fn new(
         network: &PyNetwork,
-        target_bitops: u64,
+        limit: u64,
+        strategy: &str,
         start: Option<&Bound<'_, PyAny>>,
         error_weight: f64,
         evaluations: Option<u64>,
@@ -278,7 +261,7 @@ impl PyGreedySearch {
         let anchors = anchors.map(|anchors| read_policies(anchors, &network.0)).transpose()?;
         let anchors = anchors.unwrap_or_default();
         let options = Options { start, error_weight, evaluations, anchors, climbs, exchange_limit };
-        Ok(Self(GreedySearch::new(Arc::clone(&network.0), target_bitops, options)?))
+        Ok(Self(strategy::create(strategy, Arc::clone(&network.0), limit, options)?))
     }
 
     /// Return the policies whose scores are needed, uint8 (n, layers, 2), or None at the end.
@@ -343,23 +326,31 @@ impl PyGreedySearch {
         let search = lock(slf)?;
         let state = if search.0.is_done() { "ended" } else { "running" };
         Ok(format!(
-            "GreedySearch(target_bitops={}, num_steps={}, {state})",
-            search.0.target_bitops(),
+            "Search(limit={}, num_steps={}, {state})",
+            search.0.limit(),
             search.0.trace().len()
         ))
     }
 }
 
-fn lock<'py>(search: &Bound<'py, PyGreedySearch>) -> PyResult<PyRefMut<'py, PyGreedySearch>> {
+fn lock<'py>(search: &Bound<'py, PySearch>) -> PyResult<PyRefMut<'py, PySearch>> {
     search.try_borrow_mut().map_err(|_| CoreError::Busy.into())
 }
 
-/// Search engine for mixed-precision policies: exact cost and a bidirectional greedy search.
+/// Search engine for mixed-precision policies: exact costs, and searches within a limit.
 #[pymodule(name = "_search_rs")]
 mod module {
+    use super::{Bound, PyModule, PyModuleMethods, PyResult, PyTuple, strategy};
+
+    /// Adds the names of the strategies, the default first.
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("STRATEGIES", PyTuple::new(module.py(), strategy::names())?)
+    }
+
     #[pymodule_export]
     use super::{
-        BudgetError, NetworkError, OptionError, PolicyError, PyGreedySearch, PyLayer, PyNetwork,
+        BudgetError, NetworkError, OptionError, PolicyError, PyLayer, PyNetwork, PySearch,
         PySearchResult, PyTraceStep, ScoreError, SearchError, StateError,
     };
 }

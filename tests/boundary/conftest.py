@@ -2,24 +2,21 @@
 
 import pytest
 
-from harness._search_rs import GreedySearch, Layer, Network
+from harness._search_rs import Layer, Network, Search
 
 FREE = [2, 3, 4]
 
 
-def layer(name: str, macs: int, weight_count: int, bits: list[int]) -> Layer:
-    """Return a layer with the same candidates on both sides."""
-    return Layer(
-        name, macs=macs, weight_count=weight_count, weight_candidates=bits, act_candidates=bits
-    )
+def layer(name: str, factor: int, bits: list[int]) -> Layer:
+    """Return a layer with the same candidates on both sides, which costs `factor` times both."""
+    costs = [[factor * weight * act for act in bits] for weight in bits]
+    return Layer(name, weight_candidates=bits, act_candidates=bits, costs=costs)
 
 
 @pytest.fixture
 def network() -> Network:
     """Three layers, the first pinned at 8/8 bits."""
-    return Network(
-        [layer("stem", 100, 10, [8]), layer("conv", 300, 5, FREE), layer("head", 200, 7, FREE)]
-    )
+    return Network([layer("stem", 100, [8]), layer("conv", 300, FREE), layer("head", 200, FREE)])
 
 
 @pytest.fixture
@@ -29,6 +26,6 @@ def uniform() -> list[list[tuple[int, int]]]:
 
 
 @pytest.fixture
-def search(network: Network, uniform: list[list[tuple[int, int]]]) -> GreedySearch:
-    """A search that has far to go: to 10000 from 14400 BitOPs, 8400 the least."""
-    return GreedySearch(network, 10_000, anchors=uniform)
+def search(network: Network, uniform: list[list[tuple[int, int]]]) -> Search:
+    """A search that has far to go: to 10000 from 14400, 8400 the least."""
+    return Search(network, 10_000, anchors=uniform)

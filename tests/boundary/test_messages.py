@@ -9,14 +9,15 @@ import pytest
 
 from harness import _search_rs
 from harness._search_rs import (
+    STRATEGIES,
     BudgetError,
-    GreedySearch,
     Layer,
     Network,
     NetworkError,
     OptionError,
     PolicyError,
     ScoreError,
+    Search,
     SearchError,
     StateError,
 )
@@ -25,28 +26,25 @@ FREE = [2, 3, 4]
 UNIFORM = [[[8, 8], [weight, act]] for weight in FREE for act in FREE]
 
 
-def layer(
-    name: str = "conv", macs: int = 1, weight_count: int = 1, candidates: list[int] = FREE
-) -> Layer:
-    pin = [8] if name == "stem" else FREE
-    return Layer(
-        name,
-        macs=macs,
-        weight_count=weight_count,
-        weight_candidates=pin,
-        act_candidates=pin if name == "stem" else candidates,
-    )
+def costs(weights: list[int], acts: list[int], factor: int = 300) -> list[list[int]]:
+    return [[factor * weight * act for act in acts] for weight in weights]
+
+
+def layer(acts: list[int] = FREE, rows: list[list[int]] | None = None) -> Layer:
+    rows = costs(FREE, acts) if rows is None else rows
+    return Layer("conv", weight_candidates=FREE, act_candidates=acts, costs=rows)
 
 
 def net() -> Network:
-    return Network([layer("stem", 100, 10), layer("conv", 300, 5)])
+    stem = Layer("stem", weight_candidates=[8], act_candidates=[8], costs=[[6400]])
+    return Network([stem, layer()])
 
 
-def new() -> GreedySearch:
-    return GreedySearch(net(), 9_000, anchors=UNIFORM)
+def new() -> Search:
+    return Search(net(), 9_000, anchors=UNIFORM)
 
 
-def started() -> GreedySearch:
+def started() -> Search:
     search = new()
     search.propose()
     return search
@@ -65,67 +63,80 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "network has 0 layers, at least 1 is needed; list its layers in execution order",
     ),
     (
-        lambda: layer(macs=0),
-        NetworkError,
-        {},
-        "layer conv has 0 MACs, at least 1 is needed; give its multiply-accumulates for one input",
-    ),
-    (
-        lambda: layer(candidates=[]),
+        lambda: layer([]),
         NetworkError,
         {},
         "layer conv has 0 act candidates, at least 1 is needed; give one to pin it",
     ),
     (
-        lambda: layer(candidates=[2, 300]),
+        lambda: layer([2, 300]),
         NetworkError,
         {"bits": 300},
         "act candidate 300 of layer conv is outside 1..32 bits; remove it",
     ),
     (
-        lambda: layer(candidates=[4, 2, 4]),
+        lambda: layer([4, 2, 4]),
         NetworkError,
         {"bits": 4},
         "act candidate 4 of layer conv is listed twice, once is enough; remove one",
     ),
     (
-        lambda: Network([layer(macs=2**54)]),
+        lambda: layer(rows=costs([2, 3], FREE)),
         NetworkError,
-        {"total": 2**54, "limit": 2**54 - 1},
-        "network has 18014398509481984 MACs, above 18014398509481983, "
-        "the most whose cost at 32 bits fits 64-bit integers; check the counts",
+        {"found": 2, "expected": 3},
+        "layer conv has costs for 2 weight candidates, not 3; "
+        "give a row per weight candidate, an entry per act candidate",
     ),
     (
-        lambda: net().bitops([[[8, 8]]]),
+        lambda: layer(rows=costs(FREE, FREE, -1)),
+        NetworkError,
+        {"cost": -4},
+        "layer conv costs -4 at 2/2 bits, outside 0..18446744073709551615; choose another unit",
+    ),
+    (
+        lambda: layer(rows=[[5, 5, 6], [5, 4, 6], [7, 7, 7]]),
+        NetworkError,
+        {"cost": 4, "least": 5},
+        "layer conv costs 4 at 3/3 bits, below 5 at 2/3; let no cost fall with more bits",
+    ),
+    (
+        lambda: Network([layer(rows=[[2**63] * 3] * 3)] * 2),
+        NetworkError,
+        {"total": 2**64, "limit": 2**64 - 1},
+        "network costs 18446744073709551616 at its largest candidates, above "
+        "18446744073709551615, the most that 64 bits hold; choose a coarser unit",
+    ),
+    (
+        lambda: net().costs([[[8, 8]]]),
         PolicyError,
         {"expected": 2},
         "policies have shape (1, 1, 2), not (n, 2, 2); "
         "give each layer its weight bits and act bits",
     ),
     (
-        lambda: net().bitops(np.full((1, 2, 2), 4.0)),
+        lambda: net().costs(np.full((1, 2, 2), 4.0)),
         PolicyError,
         {},
         "policies have dtype float64, not uint8; convert them to whole bits",
     ),
     (
-        lambda: net().bitops([[[8, 8], [3, 300]]]),
+        lambda: net().costs([[[8, 8], [3, 300]]]),
         PolicyError,
         {"bits": 300},
         "act bits 300 of layer conv are outside 1..32; choose a bit-width in between",
     ),
     (
-        lambda: GreedySearch(net(), 9_000, anchors=[[[8, 8], [6, 3]]]),
+        lambda: Search(net(), 9_000, anchors=[[[8, 8], [6, 3]]]),
         PolicyError,
         {"bits": 6},
         "weight bits 6 of layer conv are not among its candidates 2/3/4; choose one of them",
     ),
     (
-        lambda: GreedySearch(net(), 7599),
+        lambda: Search(net(), 7599),
         BudgetError,
-        {"target_bitops": 7599, "smallest_bitops": 7600},
-        "target 7599 BitOPs is below 7600, the least the network reaches with every free layer "
-        "at its smallest candidates; raise the target or unpin a layer",
+        {"limit": 7599, "smallest_cost": 7600},
+        "limit 7599 is below 7600, the cost of the network with every layer at its smallest "
+        "candidates; raise the limit or unpin a layer",
     ),
     (
         lambda: started().observe([1.0, 2.0]),
@@ -146,13 +157,19 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "evaluation gave NoneType, not 6 numbers; return one float per policy",
     ),
     (
-        lambda: GreedySearch(net(), 9_000, error_weight=-0.5),
+        lambda: Search(net(), 9_000, strategy="luck"),
+        OptionError,
+        {},
+        f"strategy luck is not among {', '.join(STRATEGIES)}; choose one of them",
+    ),
+    (
+        lambda: Search(net(), 9_000, error_weight=-0.5),
         OptionError,
         {"value": -0.5},
         "error_weight is -0.5, not a finite number of at least 0; the usual value is 1.5",
     ),
     (
-        lambda: GreedySearch(net(), 9_000, evaluations=0),
+        lambda: Search(net(), 9_000, evaluations=0),
         OptionError,
         {},
         "evaluations is 0, at least 1 is needed; leave it out for no limit",

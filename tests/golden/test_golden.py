@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from harness.checkpoint import newest_checkpoint
 from harness.errors import RunError
 from harness.models import create_model
-from harness.problem.cost import largest_bitops
+from harness.problem.cost import bitops
 from harness.quant.convert import describe_network
 from harness.run.config import ModelConfig, QuantConfig, load_config
 from harness.run.folder import RunDir
@@ -32,7 +32,7 @@ from harness.run.policy_file import load_policy
 from harness.run.state_file import check_configuration, written_format
 from harness.runtime import create_accelerator
 from harness.search.driver import SearchOptions, search
-from harness.search.engine import greedy_search
+from harness.search.engine import EngineOptions, run_search
 from harness.trained_run import load_run
 from harness.training import loop
 from harness.training.assemble import assemble
@@ -195,7 +195,7 @@ def test_old_search_goes_on_from_its_journal_and_finds_the_same(finished):
 
 def test_old_run_is_searched_under_another_budget(finished):
     (outcome,) = search(finished, ["40%"], options=SearchOptions(evaluations=20))
-    assert outcome.best.bitops <= outcome.target_bitops
+    assert outcome.best.bitops <= outcome.limit
 
 
 @pytest.mark.parametrize("name", golden("search_traces.json")["traces"])
@@ -208,13 +208,14 @@ def test_search_takes_the_steps_it_took(name):
     network = describe_network(
         float_model, name=model, input_size=size, num_classes=10, config=QuantConfig()
     )
-    found = greedy_search(
+    found = run_search(
         network,
-        largest_bitops(network) * int(share.rstrip("%")) // 100,
+        bitops(network, network.candidates.largest) * int(share.rstrip("%")) // 100,
         made_up_errors,
         candidates=network.candidates,
-        error_weight=1.5,
-        evaluations=None if limit == "None" else int(limit),
+        options=EngineOptions(
+            error_weight=1.5, evaluations=None if limit == "None" else int(limit)
+        ),
     )
     expected = golden("search_traces.json")["traces"][name]
     assert [list(pair) for pair in found.policy.bits] == expected["policy"]

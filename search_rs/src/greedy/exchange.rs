@@ -6,10 +6,9 @@
 //! promising.
 
 use super::upward::lowest;
-use super::{Answer, GreedySearch, Stage};
+use super::{Answer, GreedySearch, Phase, Stage};
 use crate::moves::{Costed, Move, single_moves};
 use crate::policy::Policy;
-use crate::trace::Phase;
 
 /// Pairs evaluated per round.
 const BATCH: usize = 16;
@@ -62,7 +61,7 @@ impl GreedySearch {
     }
 
     /// Return the pairs within the target whose predicted score is below the current one, the
-    /// lowest first; ties go to fewer BitOPs, then to the order of the up and the down move.
+    /// lowest first; ties go to lower cost, then to the order of the up and the down move.
     fn promising_pairs(&self, moves: &[Move], scores: &[f64]) -> Vec<Costed> {
         let Some(current) = self.archive.score(&self.base.policy) else { return Vec::new() };
         let outcomes = || moves.iter().zip(scores);
@@ -77,14 +76,13 @@ impl GreedySearch {
                     continue;
                 }
                 let next = raised.after(&self.network, *down);
-                if self.budget.admits(next.bitops) {
+                if self.budget.admits(next.cost) {
                     pairs.push((predicted, next));
                 }
             }
         }
-        pairs.sort_by(|(a, a_next), (b, b_next)| {
-            a.total_cmp(b).then(a_next.bitops.cmp(&b_next.bitops))
-        });
+        pairs
+            .sort_by(|(a, a_next), (b, b_next)| a.total_cmp(b).then(a_next.cost.cmp(&b_next.cost)));
         pairs.truncate(BATCH);
         pairs.into_iter().map(|(_, next)| next).collect()
     }

@@ -1,15 +1,14 @@
 //! Moves up: climbs from the anchors before the descent, ascents after it.
 //!
-//! Invariant: every move stays within the target and raises the BitOPs, so each climb and each ascent
+//! Invariant: every move stays within the target and raises bits, so each climb and each ascent
 //! ends. Climbs begin at anchors, ascents where the descent ended and else only at policies the search
 //! has not been at, so there are finitely many. Moves are taken while any fits, also where the score
 //! gets worse: more bits do not make a quantizer coarser, so a worse score is mostly the noise of the
 //! images, and the best policy met on the way is not lost.
 
-use super::{Answer, GreedySearch, Stage};
+use super::{Answer, GreedySearch, Phase, Stage};
 use crate::merit::{Outcome, best_by_score};
 use crate::moves::{Costed, Move, single_moves};
-use crate::trace::Phase;
 
 impl GreedySearch {
     /// Begin a climb at the best anchor that the search has not been at; without one, or after the
@@ -80,7 +79,7 @@ impl GreedySearch {
         let ups = ups.into_iter().filter(|change: &Move| !change.is_down());
         let nexts: Vec<_> = ups
             .map(|change| self.base.after(&self.network, change))
-            .filter(|next| self.budget.admits(next.bitops))
+            .filter(|next| self.budget.admits(next.cost))
             .collect();
         let policies: Vec<_> = nexts.iter().map(|next| next.policy.clone()).collect();
         match self.ask(&policies, reserve) {
@@ -95,11 +94,10 @@ impl GreedySearch {
     }
 }
 
-/// Return the policy with the lowest score; ties go to the fewer BitOPs, then to the first.
+/// Return the policy with the lowest score; ties go to the lower cost, then to the first.
 pub(super) fn lowest(mut nexts: Vec<Costed>, scores: &[f64]) -> Option<(Costed, f64)> {
     let pairs = nexts.iter().zip(scores);
-    let outcomes: Vec<_> =
-        pairs.map(|(next, &score)| Outcome { score, bitops: next.bitops }).collect();
+    let outcomes: Vec<_> = pairs.map(|(next, &score)| Outcome { score, cost: next.cost }).collect();
     let best = best_by_score(&outcomes)?;
     Some((nexts.swap_remove(best), scores[best]))
 }

@@ -7,8 +7,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyTuple};
 
+use crate::bits::{Bits, Side};
 use crate::error::SearchError as CoreError;
-use crate::network::{Bits, Network, Side};
+use crate::network::Network;
 use crate::policy::{Policy, read_bits};
 
 /// Read integers of shape (n, layers, 2) as rows of bytes.

@@ -23,7 +23,7 @@ create_exception!(
     SearchError,
     "A policy is not one of the network."
 );
-create_exception!(harness._search_rs, BudgetError, SearchError, "No policy meets the target.");
+create_exception!(harness._search_rs, BudgetError, SearchError, "No policy meets the limit.");
 create_exception!(harness._search_rs, ScoreError, SearchError, "Scores cannot be used.");
 create_exception!(harness._search_rs, OptionError, SearchError, "A setting is out of range.");
 create_exception!(harness._search_rs, StateError, SearchError, "A call comes at the wrong time.");
@@ -40,11 +40,13 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
     let text = error.to_string();
     let exception = match error {
         E::NoLayers
-        | E::ZeroMacs { .. }
         | E::NoCandidates { .. }
         | E::CandidateRange { .. }
         | E::CandidateTwice { .. }
-        | E::TooLarge { .. } => NetworkError::new_err(text),
+        | E::CostCount { .. }
+        | E::CostRange { .. }
+        | E::CostFalls { .. }
+        | E::CostSum { .. } => NetworkError::new_err(text),
         E::PolicyLength { .. }
         | E::PolicyShape { .. }
         | E::PolicyType { .. }
@@ -54,7 +56,9 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         E::ScoreCount { .. } | E::ScoreNotFinite { .. } | E::ScoreType { .. } => {
             ScoreError::new_err(text)
         }
-        E::ErrorWeight { .. } | E::NoEvaluations => OptionError::new_err(text),
+        E::UnknownStrategy { .. } | E::ErrorWeight { .. } | E::NoEvaluations => {
+            OptionError::new_err(text)
+        }
         E::NothingProposed { .. } | E::NotFinished | E::Busy => StateError::new_err(text),
     };
     for (name, number) in error.numbers() {

@@ -6,10 +6,11 @@
 use std::sync::Arc;
 
 use crate::common;
-use search_rs::greedy::{GreedySearch, Options};
+use search_rs::greedy::GreedySearch;
 use search_rs::moves::Costed;
 use search_rs::network::Network;
 use search_rs::policy::Policy;
+use search_rs::strategy::Options;
 
 const NUM_NETWORKS: u64 = 200;
 
@@ -36,7 +37,7 @@ fn draw(random: &mut Random) -> (Network, Table) {
     let free = || vec![2, 3, 4, 5];
     let num_layers = 2 + random.below(2);
     let specs: Vec<_> =
-        (0..num_layers).map(|_| (100 + random.below(10_000), 10, free(), free())).collect();
+        (0..num_layers).map(|_| (i128::from(100 + random.below(10_000)), free(), free())).collect();
     let mut side = || {
         let scale = 0.1 + random.share();
         let mut scores = [0.0; 8];
@@ -47,7 +48,7 @@ fn draw(random: &mut Random) -> (Network, Table) {
         scores
     };
     let table = (0..num_layers).map(|_| [side(), side()]).collect();
-    (common::build(&specs).unwrap(), table)
+    (common::build(&specs), table)
 }
 
 fn score(table: &Table, policy: &Policy) -> f64 {
@@ -59,7 +60,7 @@ fn score(table: &Table, policy: &Policy) -> f64 {
         .sum()
 }
 
-/// Return every policy with its BitOPs.
+/// Return every policy with its cost.
 fn all(network: &Network) -> Vec<Costed> {
     let num_sides = u32::try_from(2 * network.num_layers()).unwrap();
     let row = |code: usize| -> Vec<u8> {
@@ -78,11 +79,11 @@ fn measure(climbs: u64, exchange_limit: u64) -> (f64, f64, f64) {
         let everything = all(&network);
         let network = Arc::new(network);
         let (smallest, largest) =
-            (everything[0].bitops, Costed::new(&network, Policy::largest(&network)).bitops);
+            (everything[0].cost, Costed::new(&network, Policy::largest(&network)).cost);
         let range = score(&table, &everything[0].policy);
         for percent in [25, 50, 75] {
             let target = smallest + (largest - smallest) * percent / 100;
-            let within = everything.iter().filter(|costed| costed.bitops <= target);
+            let within = everything.iter().filter(|costed| costed.cost <= target);
             let scores = within.map(|costed| score(&table, &costed.policy));
             let optimum = scores.min_by(f64::total_cmp).unwrap();
             let anchors = common::uniform(&network);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use search_rs::bits::{Bits, Side};
 use search_rs::error::SearchError;
-use search_rs::greedy::GreedySearch;
-use search_rs::network::{Bits, Layer, Network, Side};
+use search_rs::network::{Layer, Network};
 use search_rs::policy::Policy;
+use search_rs::strategy::Strategy as Searching;
 use search_rs::trace::SearchResult;
 
-/// MACs, weights, weight candidates, act candidates.
-pub(crate) type LayerSpec = (u64, u64, Vec<i128>, Vec<i128>);
+/// Cost of each pair of a weight and an act bit, weight candidates, act candidates.
+pub(crate) type LayerSpec = (i128, Vec<i128>, Vec<i128>);
 
 /// A subset of 2 to 6 bits, or one bit-width that pins.
 fn candidates() -> impl Strategy<Value = Vec<i128>> {
@@ -20,19 +21,44 @@ fn candidates() -> impl Strategy<Value = Vec<i128>> {
     ]
 }
 
-/// Networks of 1 to `max_layers` layers.
-pub(crate) fn networks(max_layers: usize) -> impl Strategy<Value = Arc<Network>> {
-    let layer = (1..10_000_u64, 0..10_000_u64, candidates(), candidates());
-    proptest::collection::vec(layer, 1..=max_layers)
-        .prop_filter_map("valid", |specs| build(&specs).ok().map(Arc::new))
+/// Networks of 1 to `max_layers` layers whose cost is that of BitOPs: more bits cost more.
+pub(crate) fn strict_networks(max_layers: usize) -> impl Strategy<Value = Arc<Network>> {
+    let layer = (1..10_000_i128, candidates(), candidates());
+    proptest::collection::vec(layer, 1..=max_layers).prop_map(|specs| Arc::new(build(&specs)))
 }
 
-/// Build a network of layers named by position.
-pub(crate) fn build(specs: &[LayerSpec]) -> Result<Network, SearchError> {
-    let layers = specs.iter().enumerate().map(|(index, (macs, weights, weight_bits, act_bits))| {
-        Layer::new(&format!("layer{index}"), *macs, *weights, weight_bits, act_bits)
+/// Networks of 1 to `max_layers` layers with any costs that do not fall, mostly plateaus.
+pub(crate) fn plateau_networks(max_layers: usize) -> impl Strategy<Value = Arc<Network>> {
+    // By how much each entry is above the larger of its two neighbours with fewer bits.
+    let rises = proptest::collection::vec(prop_oneof![2 => Just(0), 1 => 0..50_i128], 25);
+    let layer = (candidates(), candidates(), rises).prop_map(|(weight, act, rises)| {
+        let mut costs: Vec<Vec<i128>> = vec![vec![0; act.len()]; weight.len()];
+        for row in 0..weight.len() {
+            for column in 0..act.len() {
+                let fewer_weight = row.checked_sub(1).map_or(0, |fewer| costs[fewer][column]);
+                let fewer_act = column.checked_sub(1).map_or(0, |fewer| costs[row][fewer]);
+                costs[row][column] = fewer_weight.max(fewer_act) + rises[5 * row + column];
+            }
+        }
+        Layer::new("layer", &weight, &act, &costs).unwrap()
     });
-    Network::new(layers.collect::<Result<_, _>>()?)
+    proptest::collection::vec(layer, 1..=max_layers)
+        .prop_map(|layers| Arc::new(Network::new(layers).unwrap()))
+}
+
+/// Networks of 1 to `max_layers` layers, with plateaus or without.
+pub(crate) fn networks(max_layers: usize) -> impl Strategy<Value = Arc<Network>> {
+    prop_oneof![strict_networks(max_layers), plateau_networks(max_layers)]
+}
+
+/// Build a network of layers named by position that cost a factor times both bit-widths.
+pub(crate) fn build(specs: &[LayerSpec]) -> Network {
+    let layers = specs.iter().enumerate().map(|(index, (factor, weight_bits, act_bits))| {
+        let row = |weight: &i128| act_bits.iter().map(|act| factor * weight * act).collect();
+        let costs: Vec<Vec<i128>> = weight_bits.iter().map(row).collect();
+        Layer::new(&format!("layer{index}"), weight_bits, act_bits, &costs).unwrap()
+    });
+    Network::new(layers.collect()).unwrap()
 }
 
 /// Return the row of a policy.
@@ -69,7 +95,7 @@ pub(crate) fn uniform(network: &Network) -> Vec<Policy> {
 
 /// Run a search to its end; the journal takes every policy evaluated with its score.
 pub(crate) fn run(
-    search: &mut GreedySearch,
+    search: &mut dyn Searching,
     score: impl Fn(&Policy) -> f64,
     journal: &mut Vec<(Policy, f64)>,
 ) -> Result<SearchResult, SearchError> {

@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 from small_network import NETWORK, layer
 
 from harness.errors import BudgetError
-from harness.problem.budget import format_bitops, parse_target
+from harness.problem import budget
+from harness.problem.budget import Units, format_amount, parse_target
 from harness.problem.cost import (
+    BITOPS,
+    WEIGHT_BITS,
+    Resource,
     bitops,
-    largest_bitops,
+    cost_table,
     ledger,
+    policy_cost,
     same_bits_policy,
-    smallest_bitops,
     weight_bytes,
 )
 from harness.problem.policy import Policy
@@ -39,16 +43,26 @@ def test_bitops_are_additive_and_monotone(pairs: list, index: int) -> None:
         assert weight_bytes(NETWORK, raised) >= weight_bytes(NETWORK, policy)
 
 
+def test_every_total_follows_from_the_formula_of_its_layers() -> None:
+    policy = Policy([(8, 8), (3, 2), (6, 5), (8, 8)])
+    rows = ledger(NETWORK, policy)
+    assert policy_cost(NETWORK, policy, BITOPS) == sum(row.bitops for row in rows)
+    assert policy_cost(NETWORK, policy, WEIGHT_BITS) == sum(row.size_bits for row in rows)
+    table = cost_table(NETWORK, NETWORK.candidates, BITOPS)
+    assert [len(rows) * len(rows[0]) for rows in table] == [1, 25, 25, 1]
+    assert (table[1][3][4], table[1][0][0]) == (rows[1].bitops, 36 * 331)
+
+
 def test_extremes_are_the_cheapest_and_dearest_candidates() -> None:
-    assert smallest_bitops(NETWORK) == 64 * 140 + 4 * 388
-    assert largest_bitops(NETWORK) == 64 * 140 + 36 * 388
+    assert bitops(NETWORK, NETWORK.candidates.smallest) == 64 * 140 + 4 * 388
+    assert bitops(NETWORK, NETWORK.candidates.largest) == 64 * 140 + 36 * 388
 
 
 def test_amounts_are_read_with_their_units() -> None:
     amounts = {"12000K": 12_000_000, "31.6G": 31_600_000_000, "2": 2_000_000_000, "1t": 10**12}
     assert {text: parse_target(text, NETWORK) for text in amounts} == amounts
-    assert parse_target("50%", NETWORK) == largest_bitops(NETWORK) // 2
-    assert format_bitops(14_368_000_000) == "14.37G"
+    assert parse_target("50%", NETWORK) == bitops(NETWORK, NETWORK.candidates.largest) // 2
+    assert format_amount(14_368_000_000) == "14.37G"
 
 
 @pytest.mark.parametrize("text", ["", "0", "-3G", "nanG", "3 apples", "1e3", "0%", "9" * 400])
@@ -79,7 +93,30 @@ def test_the_least_that_a_refusal_names_can_be_typed(macs: int) -> None:
     with pytest.raises(BudgetError, match="BitOPs is below") as refusal:
         parse_target("0.000000001G", network)
     named = str(refusal.value).split("BitOPs is below ")[1].split(",")[0]
-    assert smallest_bitops(network) <= parse_target(named, network)
+    assert bitops(network, network.candidates.smallest) <= parse_target(named, network)
+
+
+def test_another_resource_has_its_own_units_and_words(monkeypatch) -> None:
+    latency = Resource(name="latency", unit="seconds", of_layer=lambda layer, w, a: w * layer.macs)
+    units = Units(factors={"ms": 1e6, "us": 1e3}, bare="us", examples="3.2ms or 45%")
+    monkeypatch.setitem(budget.UNITS, "latency", units)
+    amounts = {"0.01MS": 10_000, "2.5 us": 2_500, "7": 7_000, "60%": 2068}
+    assert {text: parse_target(text, NETWORK, latency) for text in amounts} == amounts
+    assert [format_amount(n, latency) for n in (3_200_000, 45_000, 12)] == [
+        "3.2ms",
+        "45us",
+        "0.012us",
+    ]
+    for text in ("3G", "ms", "1e3"):
+        with pytest.raises(
+            BudgetError, match=r"not a positive amount of seconds; write 3.2ms or 45%$"
+        ):
+            parse_target(text, NETWORK, latency)
+    least = (
+        r"^target 1us seconds is below 1.896us, .* hold 1.12us of it\); raise --target-latency or"
+    )
+    with pytest.raises(BudgetError, match=least):
+        parse_target("1us", NETWORK, latency)
 
 
 def test_fingerprint_is_of_the_structure_not_of_candidates() -> None:

@@ -6,7 +6,11 @@ import json
 import pytest
 from watching import Watcher
 
+from harness import tables
 from harness.errors import RunError
+from harness.problem import budget
+from harness.problem.cost import Resource, bitops, policy_cost
+from harness.run.policy_file import load_policy
 from harness.search import driver
 from harness.search.archive import PolicyArchive
 from harness.search.evaluator import ProposalEvaluator
@@ -79,3 +83,33 @@ def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, poli
     assert first == [1.0, float(trained.count_wrong_proposals([six])[0])]
     assert evaluator([policy.bits for policy in policies]) == first
     assert (evaluator.num_evaluated, task.done) == (1, 1)
+
+
+SECONDS = Resource(
+    name="latency",
+    unit="seconds",
+    of_layer=lambda layer, weight_bits, act_bits: (
+        layer.macs * (1 + max(weight_bits, act_bits) // 5)
+    ),
+)
+
+
+def test_targets_may_limit_another_resource(trained, tmp_path, monkeypatch):
+    units = budget.Units(factors={"s": 1.0}, bare="s", examples="3s")
+    monkeypatch.setitem(budget.UNITS, "latency", units)
+    options = driver.SearchOptions(resource=SECONDS, evaluations=15)
+    (outcome,) = driver.search(trained.run, ["80%"], out=tmp_path, options=options)
+    network = trained.network
+    assert outcome.best.cost == policy_cost(network, outcome.best.policy, SECONDS) <= outcome.limit
+    assert outcome.best.bitops == bitops(network, outcome.best.policy)
+
+    folder = tmp_path / "greedy_latency_80pct"
+    assert load_policy(folder / "policy.json", network) == outcome.best.policy
+    provenance = json.loads((folder / "policy.json").read_text())["provenance"]
+    assert provenance["target_latency"] == outcome.limit
+    frontier = json.loads((folder / "frontier.json").read_text())["policies"]
+    assert all(row.keys() == {"latency", "errors", "bits"} for row in frontier)
+    values = tables.outcomes_json(trained.run, [outcome])
+    assert (values["latency"], values["target_latency"]) == (outcome.best.cost, outcome.limit)
+    assert "target_bitops" not in values
+    assert "seconds" in [column.header for column in tables.outcomes_table([outcome]).columns]

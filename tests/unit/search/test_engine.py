@@ -9,17 +9,26 @@ from hypothesis import strategies as st
 from made_networks import network_of
 
 from harness.errors import BudgetError, ConfigError, RunError
-from harness.problem.cost import bitops, largest_bitops, smallest_bitops, weight_bytes
+from harness.problem.cost import RESOURCES, Resource, bitops, policy_cost
 from harness.problem.policy import Policy
-from harness.search.engine import engine_network, greedy_search
+from harness.search.engine import EngineOptions, engine_network, run_search
 
 SIZES = st.lists(st.tuples(st.integers(1, 10**10), st.integers(1, 10**8)), min_size=3, max_size=12)
 
 
+def smallest_bitops(network):
+    return bitops(network, network.candidates.smallest)
+
+
+def largest_bitops(network):
+    return bitops(network, network.candidates.largest)
+
+
+@pytest.mark.parametrize("resource", RESOURCES, ids=lambda resource: resource.name)
 @given(sizes=SIZES, data=st.data())
-def test_rust_and_python_costs_agree(sizes, data):
+def test_rust_and_python_costs_agree(resource, sizes, data):
     network = network_of(sizes)
-    engine = engine_network(network, network.candidates)
+    engine = engine_network(network, network.candidates, resource)
     policy = Policy(
         (
             data.draw(st.sampled_from(la.weight_candidates)),
@@ -27,19 +36,25 @@ def test_rust_and_python_costs_agree(sizes, data):
         )
         for la in network.layers
     )
-    assert engine.bitops([policy.bits]) == [bitops(network, policy)]
-    assert engine.weight_bytes([policy.bits]) == [weight_bytes(network, policy)]
-    assert engine.smallest_bitops == smallest_bitops(network)
-    assert engine.largest_bitops == largest_bitops(network)
+    assert engine.costs([policy.bits]) == [policy_cost(network, policy, resource)]
+    assert engine.smallest_cost == policy_cost(network, network.candidates.smallest, resource)
+    assert engine.largest_cost == policy_cost(network, network.candidates.largest, resource)
 
 
 def additive_scores(policies):
     return [float(sum(100 // w + 60 // a for w, a in policy)) for policy in policies.tolist()]
 
 
+OPTIONS = {field.name for field in dataclasses.fields(EngineOptions)}
+
+
 def searched(network, target_bitops, evaluate=additive_scores, **changes):
-    arguments = {"candidates": network.candidates, "error_weight": 1.5, **changes}
-    return greedy_search(network, target_bitops, evaluate, **arguments)
+    settings = {"error_weight": 1.5}
+    settings |= {key: changes.pop(key) for key in OPTIONS if key in changes}
+    arguments = {"candidates": network.candidates, **changes}
+    return run_search(
+        network, target_bitops, evaluate, options=EngineOptions(**settings), **arguments
+    )
 
 
 def test_search_keeps_the_budget_and_beats_every_uniform_policy_within_it():
@@ -102,7 +117,12 @@ def with_candidates(*bits):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"target_bitops": 1}, BudgetError, "target 1 BitOPs is below 2560, the least"),
+        (
+            {"target_bitops": 1},
+            BudgetError,
+            "target 1 BitOPs is below 2560, the least .*; raise --target-bitops$",
+        ),
+        ({"strategy": "luck"}, ConfigError, "strategy luck is not among greedy"),
         ({"evaluations": 0}, ConfigError, "evaluations is 0, at least 1 is needed"),
         ({"error_weight": float("inf")}, ConfigError, "error_weight is inf, not a finite number"),
         ({"network": with_candidates(99)}, RunError, "weight candidate 99 of layer layer0 is out"),
@@ -118,3 +138,35 @@ def test_refusals_of_the_engine_are_mistakes_of_the_user(changes, error, message
 def test_amounts_beyond_what_the_engine_counts_are_no_limit(amount):
     wide = searched(SMALL, amount, evaluations=amount)
     assert wide == searched(SMALL, largest_bitops(SMALL), evaluations=10**6)
+
+
+STAIRS = Resource(
+    name="latency",
+    unit="ns",
+    of_layer=lambda layer, weight_bits, act_bits: (
+        layer.macs * (8 if max(weight_bits, act_bits) > 4 else 4)
+    ),
+)
+"""As measured where a kernel exists for 4 and for 8 bits: most moves change nothing."""
+
+
+@pytest.mark.parametrize("evaluations", [None, 40])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.0])
+def test_costs_on_plateaus_are_searched_to_the_end(share, evaluations):
+    network = network_of([(10, 10), (400, 50), (100, 900), (30, 20), (5, 5)])
+    low, high = (
+        policy_cost(network, policy, STAIRS)
+        for policy in (network.candidates.smallest, network.candidates.largest)
+    )
+    limit = low + int((high - low) * share)
+    result = searched(network, limit, resource=STAIRS, evaluations=evaluations)
+    assert policy_cost(network, result.policy, STAIRS) <= limit
+    assert all(row.keys() == {"phase", "changes", "error", "latency"} for row in result.trace)
+    if evaluations is None:  # Within a plateau more bits are free.
+        assert {bits for pair in result.policy.bits[1:-1] for bits in pair} <= {4, 6}
+
+
+def test_costs_that_fall_with_more_bits_are_refused_by_layer_and_bits():
+    falling = dataclasses.replace(STAIRS, of_layer=lambda layer, weight, act: 9 - weight)
+    with pytest.raises(RunError, match=r"layer layer1 costs 6 at 3/2 bits, below 7 at 2/2; let no"):
+        searched(SMALL, 100, resource=falling)
