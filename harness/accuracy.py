@@ -19,7 +19,7 @@ from harness.quant.recalibrate import with_reestimated_statistics
 from harness.quant.supernet import Supernet
 
 MAX_POLICIES = 256
-"""Most policies that take turns on a batch: each holds statistics of its own, some hundred kB."""
+"""At most this many policies take turns on a batch: each holds some hundred kB of statistics."""
 
 OnProgress = Callable[[float], None]
 """Takes how many policies' worth of work was done since the last call."""
@@ -50,7 +50,7 @@ def count_wrong_by_policy(
     for start in range(0, len(policies), MAX_POLICIES):
         some = policies[start : start + MAX_POLICIES]
         # Recalibration and counting go over different images, but progress is one number.
-        on_batch = _shares(len(some), batches, recalibration, on_progress)
+        on_batch = _progress_of_batches(len(some), batches, recalibration, on_progress)
         inputs = supernet.encode_standing(some)
         if recalibration is not None:
             images = _images(recalibration, _device(supernet))
@@ -88,7 +88,7 @@ def _wrong_of_rank(
     return wrong
 
 
-def _shares(
+def _progress_of_batches(
     num_policies: int,
     batches: EvalBatches,
     recalibration: EvalBatches | None,

@@ -84,7 +84,8 @@ def load_candidates(checkpoint: Path, network: NetworkSpec) -> Candidates:
         return network.candidates.with_rows(task["candidates"])
     except (KeyError, TypeError, ValueError) as problem:
         raise CheckpointError(
-            f"checkpoint {checkpoint} has {problem}; {older_one(checkpoint)}"
+            f"checkpoint {checkpoint} does not fit the network: {problem}; "
+            "restore network.json or the checkpoint, whichever was changed"
         ) from None
 
 

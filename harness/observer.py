@@ -7,7 +7,7 @@ Training, search and report know this interface alone, so they can be used witho
 from typing import Protocol
 
 
-class Task(Protocol):
+class Work(Protocol):
     """One named piece of work that is under way."""
 
     def advance(self, amount: float = 1.0) -> None:
@@ -18,22 +18,22 @@ class Task(Protocol):
 
 
 class Observer(Protocol):
-    """Is told which tasks begin."""
+    """Is told which work begins."""
 
-    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Task:
-        """Return a new task.
+    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Work:
+        """Return a new piece of work.
 
         Args:
             name: What a person reads beside the progress.
-            total: Amount at which the task is done; None where nobody can know before its end.
+            total: Amount at which it is done; None where nobody can know before its end.
             done: Amount that was done before, where work goes on.
         """
 
 
 class _Silence:
-    """Shows nothing; both the observer and its tasks."""
+    """Shows nothing; both the observer and its work."""
 
-    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Task:
+    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Work:
         return self
 
     def advance(self, amount: float = 1.0) -> None:

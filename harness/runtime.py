@@ -33,7 +33,7 @@ from typing_extensions import Self
 
 import harness
 from harness.errors import RunError
-from harness.observer import Task
+from harness.observer import Work
 from harness.quant.lsq import NCHW_DIMS
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -46,7 +46,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAX_HEAP_TENSOR_BYTES = 32 * 2**20
 """Larger tensors are mapped and unmapped one by one; the most that glibc allows."""
 
-MAX_KEPT_BYTES = 2**31 - 1
+MAX_FREE_BYTES = 2**31 - 1
 """Free memory beyond this goes back to the system; the largest number that `mallopt` takes."""
 
 
@@ -90,7 +90,7 @@ def keep_freed_memory() -> None:
     if hasattr(library, "mallopt"):
         # Setting one of the two stops glibc from adapting the other, so both are set.
         library.mallopt(M_MMAP_THRESHOLD, MAX_HEAP_TENSOR_BYTES)
-        library.mallopt(M_TRIM_THRESHOLD, MAX_KEPT_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, MAX_FREE_BYTES)
 
 
 def lay_channels_last(model: nn.Module) -> None:
@@ -132,7 +132,7 @@ def setup_logging(*, is_main_process: bool = True) -> None:
 
 
 class TerminalObserver:
-    """Shows tasks on the error stream from the first that begins until the `with` block ends."""
+    """Shows work on the error stream from the first that begins until the `with` block ends."""
 
     def __init__(self) -> None:
         self._progress = Progress(
@@ -144,12 +144,12 @@ class TerminalObserver:
             console=Console(stderr=True),  # Standard output is for results.
         )
 
-    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Task:
-        """Show a new task."""
+    def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Work:
+        """Show new work."""
         self._progress.start()
         shown = self._progress.add_task(name, total=total)
         self._progress.update(shown, completed=done)
-        return _TerminalTask(self._progress, shown, done)
+        return _TerminalWork(self._progress, shown, done)
 
     def __enter__(self) -> Self:
         return self
@@ -159,7 +159,7 @@ class TerminalObserver:
             self._progress.stop()
 
 
-class _TerminalTask:
+class _TerminalWork:
     def __init__(self, display: Progress, task: TaskID, done: float) -> None:
         self._display = display
         self._task = task

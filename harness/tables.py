@@ -7,20 +7,12 @@ from rich.table import Table
 from harness.problem.budget import format_amount
 from harness.problem.cost import MB, Resource, bitops, ledger, weight_bytes
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import Policy
+from harness.problem.policy import Policy, policy_rows
 
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
     from harness.search.driver import SearchOutcome
     from harness.search.report import ReportedPolicy
-
-
-def policy_rows(network: NetworkSpec, policy: Policy) -> list[dict[str, Any]]:
-    """Return the layers of a policy as they stand in policy.json."""
-    return [
-        {"name": layer.name, "weight_bits": weight, "act_bits": act}
-        for layer, (weight, act) in zip(network.layers, policy, strict=True)
-    ]
 
 
 def ledger_json(network: NetworkSpec, policy: Policy) -> dict[str, Any]:
@@ -77,7 +69,7 @@ def evaluation_json(
     """Return a policy's accuracy on a split and its cost."""
     return {
         "model": network.model_name,
-        "policy": policy_rows(network, policy),
+        "policy": policy_rows((layer.name for layer in network.layers), policy),
         "bitops": bitops(network, policy),
         "weight_bytes": weight_bytes(network, policy),
         "accuracy": {split: accuracy},
@@ -145,7 +137,7 @@ def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, A
             return None
         accuracy = {"search": item.search_accuracy, "test": item.test_accuracy}
         return {
-            "policy": policy_rows(network, item.policy),
+            "policy": policy_rows((layer.name for layer in network.layers), item.policy),
             "bitops": item.bitops,
             "weight_bytes": weight_bytes(network, item.policy),
             resource.name: item.cost,

@@ -15,7 +15,7 @@ from harness.checkpoint import (
     load_supernet,
     weights_digest,
 )
-from harness.data import EvalBatches, Splits, eval_batches, load_splits
+from harness.data import EvalBatches, Splits, check_same_images, eval_batches, load_splits
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
@@ -122,6 +122,10 @@ def load_run(run: RunDir) -> TrainedRun:
         logger.warning("%s is not finished; its newest checkpoint is used", run.path)
     checkpoint = existing_checkpoint(run)
     digest = weights_digest(checkpoint)
+    splits = load_splits(config.data, seed=config.seed)
+    check_same_images(
+        splits, input_size=network.input_size, num_classes=network.num_classes, run=run.path
+    )
     supernet = load_supernet(run, checkpoint=checkpoint)
     # Channels last: the same counts without recalibration, a third less time on two CPU cores.
     lay_channels_last(supernet)
@@ -130,7 +134,7 @@ def load_run(run: RunDir) -> TrainedRun:
         config=config,
         supernet=supernet.to(accelerator.device),
         candidates=load_candidates(checkpoint, network),
-        splits=load_splits(config.data, seed=config.seed),
+        splits=splits,
         weights_digest=digest,
         is_main_process=accelerator.is_main_process,
     )

@@ -7,7 +7,7 @@ without a test split has a fixed fifth held out as one. Every set arrives as a H
 
 from harness.data.batches import EvalBatches, eval_batches, train_batches
 from harness.data.images import Batch, Draw, ImageSplit
-from harness.data.splits import Splits, load_splits
+from harness.data.splits import Splits, check_same_images, load_splits
 
 __all__ = [
     "Batch",
@@ -15,6 +15,7 @@ __all__ = [
     "EvalBatches",
     "ImageSplit",
     "Splits",
+    "check_same_images",
     "eval_batches",
     "load_splits",
     "train_batches",

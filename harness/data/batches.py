@@ -5,13 +5,13 @@ has no state, so any worker process of any rank makes the same image from the sa
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from harness.data import draws
 from harness.data.images import Batch, Draw, ImageSplit
+from harness.data.reading import as_is
 from harness.errors import DataError
 
 
@@ -80,7 +80,7 @@ def train_batches(split: ImageSplit, *, batch_size: int, seed: int) -> DataLoade
     return DataLoader(
         AugmentedImages(split, seed=seed),
         batch_sampler=BatchSampler(order, batch_size, drop_last=True),
-        collate_fn=_as_is,
+        collate_fn=as_is,
         num_workers=split.num_workers,
         persistent_workers=split.num_workers > 0,
         # An own generator: iterating must not advance the global one.
@@ -123,7 +123,3 @@ class EvalBatches:
 def eval_batches(split: ImageSplit, *, batch_size: int, limit: int | None = None) -> EvalBatches:
     """Return the batches of a split in order, not augmented, of its first `limit` images."""
     return EvalBatches(split, batch_size=batch_size, limit=limit)
-
-
-def _as_is(batch: Any) -> Any:
-    return batch  # `__getitems__` has made a batch of it already.

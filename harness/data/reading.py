@@ -106,7 +106,7 @@ class EvalReader:
                 _Decoding(self.images),
                 batch_size=None,
                 sampler=self._keys,
-                collate_fn=_as_is,
+                collate_fn=as_is,
                 num_workers=self.num_workers,
                 persistent_workers=True,
                 # An own generator: iterating must not advance the global one.
@@ -145,5 +145,6 @@ class _Decoding(Dataset[Tensor | DataError]):
             return error
 
 
-def _as_is(outcome: Any) -> Any:
+def as_is(outcome: Any) -> Any:
+    """Return what a loader has read, as it is: each key is a batch already."""
     return outcome  # The default would turn some values into others.

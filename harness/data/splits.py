@@ -7,6 +7,7 @@ so that all seeds are compared on the same test images.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,6 +48,11 @@ class Splits:
     """Per channel, of pixels scaled to 0..1; every image is divided by it."""
     class_names: tuple[str, ...]
 
+    @property
+    def input_size(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image as fed to the network."""
+        return (self.in_channels, *self.image_size)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Parts:
@@ -55,6 +61,24 @@ class _Parts:
     columns: Columns
     selections: Mapping[str, Selection]
     labels: Mapping[str, Tensor]
+
+
+def check_same_images(
+    splits: Splits, *, input_size: tuple[int, int, int], num_classes: int, run: Path
+) -> None:
+    """Check that images are of the size and number of classes that a run was trained on.
+
+    Another `data.path` may hold other images than it did.
+
+    Raises:
+        DataError: They are not.
+    """
+    if (splits.input_size, splits.num_classes) != (input_size, num_classes):
+        now, then = (" x ".join(map(str, size)) for size in (splits.input_size, input_size))
+        raise DataError(
+            f"the images are {now} in {splits.num_classes} classes, {run} was trained on {then} in "
+            f"{num_classes}; check data.path"
+        )
 
 
 def load_splits(config: DataConfig, *, seed: int) -> Splits:

@@ -98,8 +98,10 @@ def _too_small_message(text: str, target: int, network: NetworkSpec, resource: R
         resource.of_layer(layer, layer.weight_candidates[-1], layer.act_candidates[-1])
         for layer in pinned
     )
-    names = " and ".join(layer.name for layer in pinned)
-    holds = f" ({names}, pinned at 8/8, hold {format_amount(held, resource)} of it)"
+    at_8 = " and ".join(layer.name for layer in pinned if not layer.is_float)
+    num_float = sum(layer.is_float for layer in pinned)
+    kept = f" and {num_float} in float" if num_float else ""
+    holds = f" ({at_8}, pinned at 8/8{kept}, hold {format_amount(held, resource)} of it)"
     return (
         f"target {shown} {resource.unit} is below {_format_upward(smallest, resource)}, {reach}"
         f"{holds if pinned else ''}; raise --target-{resource.name} or train smaller candidates"

@@ -137,7 +137,7 @@ class Candidates:
                 raise _no_candidate(layer.name, act_bits, "activation", layer.act)
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Return the candidates as they stand in a JSON file; `from_rows` reads them back."""
+        """Return the candidates as they stand in a JSON file; `with_rows` reads them back."""
         return [
             {"name": layer.name, "weight": list(layer.weight), "act": list(layer.act)}
             for layer in self.layers

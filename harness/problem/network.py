@@ -1,13 +1,14 @@
-"""A network as the search sees it: its quantized layers in order of execution, without weights."""
+"""A network as the search sees it: its layers in order of execution, without weights."""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.problem.candidates import Candidates, LayerCandidates
 
 PINNED_BITS = 8
-"""Weight and activation bits of the first and the last layer (arXiv 2401.01543, section 4.1)."""
+"""Weight and activation bits of layers that read the image, and of the last layer (arXiv
+2401.01543, section 4.1)."""
 
 FLOAT_BITS = 32
 """Weight and activation bits that a layer which stays in float is accounted at."""
@@ -15,7 +16,7 @@ FLOAT_BITS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSpec:
-    """One quantized layer: a Conv2d or Linear whose weight and input are fake-quantized."""
+    """One operation with weights: weight and input fake-quantized, or all of it kept in float."""
 
     name: str
     """Module path in the network, `layer1.0.conv1`."""
@@ -42,7 +43,7 @@ class LayerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSpec:
-    """A network's quantized layers in order of execution, for one input size."""
+    """A network's layers in order of execution, for one input size."""
 
     model_name: str
     """Name it was created by."""
@@ -65,6 +66,15 @@ class NetworkSpec:
                 for layer in self.layers
             )
         )
+
+    def narrowed(self, candidates: Candidates) -> "NetworkSpec":
+        """Return the network with what each layer may take at present as all that it may take."""
+        pairs = zip(self.layers, candidates.layers, strict=True)
+        layers = (
+            replace(layer, weight_candidates=narrow.weight, act_candidates=narrow.act)
+            for layer, narrow in pairs
+        )
+        return replace(self, layers=tuple(layers))
 
     @property
     def fingerprint(self) -> str:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from harness.errors import PolicyError
 
@@ -30,6 +31,14 @@ class Policy:
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self.bits)
+
+
+def policy_rows(names: Iterable[str], policy: Policy) -> list[dict[str, Any]]:
+    """Return the layers of a policy as they stand in policy.json and in JSON output."""
+    return [
+        {"name": name, "weight_bits": weight, "act_bits": act}
+        for name, (weight, act) in zip(names, policy, strict=True)
+    ]
 
 
 def parse_bits(text: str) -> tuple[int, int]:

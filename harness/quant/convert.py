@@ -4,6 +4,7 @@
 changes. `convert` swaps each of them, and the BatchNorm behind, for its quantized form.
 """
 
+import logging
 from fnmatch import fnmatchcase
 from itertools import product
 
@@ -21,9 +22,11 @@ from harness.quant.norms import (
     can_be_given_statistics,
     is_switchable,
 )
-from harness.quant.operations import operation_of
+from harness.quant.operations import OPERATIONS, operation_of
 from harness.quant.supernet import Supernet
 from harness.run.config import QuantConfig
+
+logger = logging.getLogger(__name__)
 
 UNSUPPORTED_MODULES: tuple[type[nn.Module], ...] = (
     nn.Bilinear, nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention,
@@ -58,13 +61,14 @@ def describe_network(
     graph = network_graph(model, input_size)
     if not graph.layers:
         raise ConversionError(f"{name} has no Conv2d or Linear layer; choose another network")
+    _warn_of_idle_patterns(graph, config)
     # In order of execution, so the last is the classifier, whatever the network calls it.
     last = graph.layers[-1].name
     layers = tuple(
         _layer_spec(
             node,
-            graph.modules[node.name],
             is_end=node.reads_image or node.name == last,
+            stays_float=_stays_float(node, graph.modules, config),
             config=config,
         )
         for node in graph.layers
@@ -146,11 +150,8 @@ def quantize_layer(module: nn.Module, layer: LayerSpec, node: LayerNode) -> Quan
 
 
 def _layer_spec(
-    node: LayerNode, module: nn.Module, *, is_end: bool, config: QuantConfig
+    node: LayerNode, *, is_end: bool, stays_float: bool, config: QuantConfig
 ) -> LayerSpec:
-    operation = operation_of(module)
-    assert operation is not None
-    stays_float = operation.quantized is None and _is_kept_float(node.name, module, config)
     # A depthwise channel has nine weights to make up for a coarse grid; others have hundreds.
     floor = config.depthwise_min_bits if node.is_depthwise else 0
     weights = tuple(bits for bits in config.weight_candidates if bits >= floor)
@@ -169,9 +170,26 @@ def _layer_spec(
     )
 
 
-def _is_kept_float(path: str, module: nn.Module, config: QuantConfig) -> bool:
-    names = (type(module).__name__, path)
-    return any(fnmatchcase(name, pattern) for name in names for pattern in config.keep_float)
+def _warn_of_idle_patterns(graph: NetworkGraph, config: QuantConfig) -> None:
+    """Say which patterns a user has set that keep nothing in float."""
+    for pattern in set(config.keep_float) - set(QuantConfig().keep_float):
+        only = config.model_copy(update={"keep_float": (pattern,)})
+        kept = [node.name for node in graph.layers if _stays_float(node, graph.modules, only)]
+        if not kept:
+            logger.warning(
+                "quant.keep_float %s keeps nothing in float: it fits no module without a quantized "
+                "form; check the pattern",
+                pattern,
+            )
+
+
+def _stays_float(node: LayerNode, modules: dict[str, nn.Module], config: QuantConfig) -> bool:
+    module = modules[node.name]
+    operation = operation_of(module)
+    assert operation is not None
+    names = (type(module).__name__, node.name)
+    is_named = any(fnmatchcase(name, pattern) for name in names for pattern in config.keep_float)
+    return is_named and operation.quantized is None
 
 
 def _check_convertible(network_graph: NetworkGraph, network: NetworkSpec) -> None:
@@ -198,8 +216,8 @@ def _check_layer(node: LayerNode, module: nn.Module) -> None:
     assert operation is not None
     kind, base = type(module).__name__, operation.module.__name__
     if operation.quantized is None:
-        own = type(module).forward is not operation.module.forward
-        why = f", which computes otherwise than {base} and has" if own else ", which has"
+        has_form = any(row.module is operation.module and row.quantized for row in OPERATIONS)
+        why = f", which computes otherwise than {base} and has" if has_form else ", which has"
         raise ConversionError(
             f"{node.name} is a {kind}{why} no quantized form; name it in quant.keep_float, "
             "or choose another network"

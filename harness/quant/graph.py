@@ -9,8 +9,11 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from harness.quant.operations import PRODUCTS, is_depthwise, operation_of
-from harness.quant.signs import can_be_negative, is_in_place, target_name
+from harness.quant.signs import can_be_negative, is_in_place, is_tensor, target_name
 from harness.quant.tracing import IMAGES, constants_of, num_elements, trace
+
+JOINS = {"cat", "concat", "stack", "hstack", "vstack"}
+"""Functions whose result holds each of its tensors as it was."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +70,13 @@ def network_graph(
     modules = dict(on_meta.named_modules())
     # From here on only what the output depends on: spare heads are neither counted nor pinned.
     negative = can_be_negative(alive, modules)
-    is_first = _reads_image(alive, modules)
+    readers = _image_readers(alive, modules)
     calls: dict[str, list[fx.Node]] = {}
     for node in alive.nodes:
         if _calls_operation(node, modules):
             calls.setdefault(str(node.target), []).append(node)
     layers = [
-        _describe(name, modules, nodes, negative=negative, is_first=is_first)
+        _describe(name, modules, nodes, negative=negative, readers=readers)
         for name, nodes in calls.items()
     ]
     return NetworkGraph(
@@ -102,19 +105,26 @@ def _calls_operation(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.op == "call_module" and operation_of(modules[str(node.target)]) is not None
 
 
-def _reads_image(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, bool]:
-    """Return for every node whether it has the image, untouched by any operation with weights."""
+def _image_readers(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[fx.Node]:
+    """Return the operations with weights that are given the image, as it is or brought to shape.
+
+    What is computed from features and the image is no image any more, save where both stand side by
+    side in one tensor.
+    """
     is_image: dict[fx.Node, bool] = {}
-    is_first: dict[fx.Node, bool] = {}
+    readers: set[fx.Node] = set()
     for node in graph.nodes:
-        sources = [is_image[source] for source in node.all_input_nodes]
-        is_first[node] = bool(sources) and any(sources)
-        # Pooling, padding and reshaping leave an image an image; a layer makes features of it.
+        # Sizes and devices are read off the image too, and are none.
+        sources = [is_image[source] for source in node.all_input_nodes if is_tensor(source)]
+        joins = target_name(node) in JOINS
+        is_image[node] = any(sources) if joins else bool(sources) and all(sources)
         if node.op == "placeholder":
             is_image[node] = node.target == IMAGES
-        else:
-            is_image[node] = is_first[node] and not _calls_operation(node, modules)
-    return is_first
+        elif _calls_operation(node, modules):
+            if is_image[node]:
+                readers.add(node)
+            is_image[node] = False  # It makes features of it.
+    return readers
 
 
 def _describe(
@@ -123,7 +133,7 @@ def _describe(
     nodes: list[fx.Node],
     *,
     negative: dict[fx.Node, bool],
-    is_first: dict[fx.Node, bool],
+    readers: set[fx.Node],
 ) -> LayerNode:
     layer = modules[name]
     operation = operation_of(layer)
@@ -142,7 +152,7 @@ def _describe(
         weight_count=weight.numel(),
         is_depthwise=is_depthwise(layer),
         input_can_be_negative=any(negative[source] for source in inputs),
-        reads_image=any(is_first[node] for node in nodes),
+        reads_image=any(node in readers for node in nodes),
         num_calls=len(nodes),
         batch_norm=_batch_norm_of(nodes, modules) if operation.kind == "conv" else None,
     )

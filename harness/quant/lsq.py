@@ -202,7 +202,11 @@ def select(table: Tensor, index: int | Tensor) -> Tensor:
 def _gradient_scale(
     num_features: int, high: int | Tensor, step_size: Tensor
 ) -> tuple[float | Tensor, float | Tensor]:
-    """Return 1/sqrt(num_features * Qp) and what is left to 1."""
+    """Return 1/sqrt(num_features * Qp) and what is left to 1.
+
+    With gradient through the first part alone, the step size stays what it is and its gradient is
+    scaled.
+    """
     if isinstance(high, Tensor):
         scale = (num_features * high.clamp_min(1)).double().rsqrt()
         return scale.to(step_size.dtype), (1 - scale).to(step_size.dtype)

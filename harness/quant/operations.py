@@ -4,7 +4,7 @@ Everything that must know a convolution from a fully connected layer reads it he
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.linear import Linear as TimmLinear
@@ -34,8 +34,6 @@ class Operation:
     """What the ledger calls it."""
     module: type[nn.Module]
     """The float module; a subclass with a forward of its own is another operation."""
-    operands: tuple[str, ...]
-    """What is multiplied, as the bits of a policy name it."""
     count_macs: CountMacs
     quantized: type[QuantizedLayer] | None
     """None where there is no quantized form: the module can only stay in float."""
@@ -61,7 +59,6 @@ def _row(
     return Operation(
         kind=kind,
         module=module,
-        operands=("weight", "act"),
         count_macs=count_macs,
         quantized=quantized,
     )
@@ -106,15 +103,18 @@ def operation_of(module: nn.Module) -> Operation | None:
     if not bases:
         return None
     nearest = bases[0]
-    if type(module).forward is nearest.module.forward:
-        return nearest
-    return Operation(
-        kind=nearest.kind,
-        module=nearest.module,
-        operands=nearest.operands,
-        count_macs=nearest.count_macs,
-        quantized=None,
-    )
+    return nearest if _computes_as(module, nearest.module) else replace(nearest, quantized=None)
+
+
+def _computes_as(module: nn.Module, plain: type[nn.Module]) -> bool:
+    """Return whether a module computes what a class of the table does.
+
+    A parametrization (weight norm, say) makes the weight anew in a module of its own.
+    """
+    methods = ("forward", "_conv_forward")
+    kind = type(module)
+    is_plain = all(getattr(kind, name, 0) is getattr(plain, name, 0) for name in methods)
+    return is_plain and not any(True for _ in module.children())
 
 
 def is_convolution(module: nn.Module) -> bool:

@@ -28,15 +28,18 @@ SIGN_KEEPING_NAMES = {
     "contiguous", "chunk", "split", "unsqueeze", "squeeze", "dropout", "sum",
     "clone", "expand", "max", "amax", "boolean_dispatch",
 }  # fmt: skip
-"""Numbers among their arguments are dimensions and sizes."""
+"""Numbers among their arguments are dimensions and sizes. torch names its functions for max pooling
+`boolean_dispatch`."""
 
 ARITHMETIC_NAMES = {"add", "iadd", "add_", "mul", "imul", "mul_", "pad"}
 """Keep the sign unless a negative number is among their arguments."""
 
 OVERSHOOTING_MODE = "bicubic"
 """Interpolation that gives negative values between non-negative ones."""
+
 SIGN_KEEPING_CLASSES = {"DropPath", "SelectAdaptivePool2d", "BlurPool2d", "FastAdaptiveAvgPool2d",
                         "FastAdaptiveAvgPool", "AvgPool2dSame", "MaxPool2dSame"}  # fmt: skip
+"""timm's modules that keep the sign, by name."""
 
 
 def can_be_negative(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, bool]:
@@ -49,7 +52,7 @@ def can_be_negative(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.N
     negative: dict[fx.Node, bool] = {}
     for node in graph.nodes:
         inputs = any(negative[source] for source in node.all_input_nodes)
-        if not _is_tensor(node):  # Sizes are no activations.
+        if not is_tensor(node):  # Sizes are no activations.
             negative[node] = False
         elif node.op == "call_module":
             negative[node] = _module_can_be_negative(modules[str(node.target)], inputs=inputs)
@@ -64,18 +67,25 @@ def can_be_negative(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.N
 
 def _module_can_be_negative(module: nn.Module, *, inputs: bool) -> bool:
     kind = type(module).__name__
-    if isinstance(module, NON_NEGATIVE_MODULES) or kind in ("Sigmoid", "HardSigmoid"):
+    # A subclass that computes in its own way is unknown.
+    if _is_plain(module, NON_NEGATIVE_MODULES) or kind in ("Sigmoid", "HardSigmoid"):
         return False
-    if isinstance(module, nn.Hardtanh):  # ReLU6 is one.
+    if _is_plain(module, (nn.Hardtanh,)):  # ReLU6 is one.
+        assert isinstance(module, nn.Hardtanh)
         return module.min_val < 0
     if isinstance(module, _BatchNorm):  # timm's BatchNormAct2d ends in its activation.
         act = getattr(module, "act", None)
         return act is None or _module_can_be_negative(act, inputs=True)
     if isinstance(module, nn.Upsample) and module.mode == OVERSHOOTING_MODE:
         return True
-    if isinstance(module, SIGN_KEEPING_MODULES) or kind in SIGN_KEEPING_CLASSES:
+    if _is_plain(module, SIGN_KEEPING_MODULES) or kind in SIGN_KEEPING_CLASSES:
         return inputs
     return True
+
+
+def _is_plain(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> bool:
+    forward = type(module).forward
+    return any(isinstance(module, kind) and forward is kind.forward for kind in kinds)
 
 
 def _call_can_be_negative(node: fx.Node, *, inputs: bool) -> bool:
@@ -93,7 +103,8 @@ def _call_can_be_negative(node: fx.Node, *, inputs: bool) -> bool:
     return inputs or name not in SIGN_KEEPING_NAMES
 
 
-def _is_tensor(node: fx.Node) -> bool:
+def is_tensor(node: fx.Node) -> bool:
+    """Return whether a node computes tensors, and no size, type or device."""
     if VALUES not in node.meta:  # A constant or buffer.
         return True
     leaves = pytree.tree_leaves(node.meta[VALUES][0])

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from harness.errors import ConversionError
 from harness.problem.network import LayerSpec, NetworkSpec
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs, Run, norm_paths
@@ -152,7 +153,14 @@ class Supernet(nn.Module):
 
         Raises:
             PolicyError: A layer's bits are not among its candidates.
+            ConversionError: The images are of another size than the network was converted for.
         """
+        if images.shape[1:] != self.network.input_size:
+            # The graph was made at one size, and may have decided by it.
+            raise ConversionError(
+                f"images are {_times(images.shape[1:])}, the network was converted for "
+                f"{_times(self.network.input_size)}; bring them to that size"
+            )
         inputs = self.encode(policy) if isinstance(policy, Policy) else policy
         return self._runs[self.training](self.model, images, inputs)
 
@@ -187,6 +195,10 @@ def _row(layer: nn.Module, spec: LayerSpec, weight_bits: int, act_bits: int) -> 
     # The copies of a norm stand in the order of all pairs, activation bits changing first.
     norm = spec.weight_candidates.index(weight_bits) * len(acts) + acts.index(act_bits)
     return layer.row(weight_bits, act_bits, norm=norm)
+
+
+def _times(sizes: Sequence[int]) -> str:
+    return " x ".join(map(str, sizes))
 
 
 def _columns(row: LayerRow) -> list[int | Tensor]:

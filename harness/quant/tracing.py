@@ -19,7 +19,8 @@ from harness.errors import ConversionError, HarnessError
 from harness.quant.operations import operation_of
 
 NUM_IMAGES = (2, 3)
-"""Two, because batch normalisation in training takes no less where features are 1 x 1."""
+"""Two numbers, to tell which sizes depend on them; and from two on, because batch normalisation in
+training takes no less where features are 1 x 1."""
 
 VALUES = "values"
 """Under this key a node's `meta` holds what it computes, once for each of `NUM_IMAGES`."""
@@ -188,6 +189,9 @@ def trace(
             model cannot run at this input size.
     """
     on_meta = copy_to_meta(model).train(training)
+    for module in on_meta.modules():
+        if isinstance(module, _BatchNorm) and module.momentum is None:
+            module.momentum = 0.1  # Without one it counts its batches, which have no number here.
     tracer = SupernetTracer(input_size)
     try:
         return tracer.trace(on_meta), on_meta
@@ -212,8 +216,7 @@ def copy_to_meta(model: nn.Module) -> nn.Module:
 def num_elements(node: fx.Node) -> int:
     """Return how many elements a node's tensor has for one image.
 
-    It has a x n + b for n images: b > 0 where it does not depend on them, and a > 1 per row where
-    windows of an image stand in the rows of a batch.
+    Elements grow linearly with the number of images; what does not depend on them is counted once.
     """
     for_two, for_three = (value.numel() for value in node.meta[VALUES])
     return int(2 * for_two - for_three)

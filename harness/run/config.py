@@ -32,7 +32,7 @@ MAX_CANDIDATE_BITS = 8
 
 MIN_CANDIDATE_BITS = 2
 
-Candidates = Annotated[tuple[int, ...], Field(min_length=1)]
+BitWidths = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -87,9 +87,9 @@ class DataConfig(Section):
 class QuantConfig(Section):
     """Bit-width candidates and pinned layers."""
 
-    weight_candidates: Candidates = (6, 5, 4, 3, 2)
+    weight_candidates: BitWidths = (6, 5, 4, 3, 2)
     """Weight bit-widths a free layer may take (paper: 6 to 2)."""
-    act_candidates: Candidates = (6, 5, 4, 3, 2)
+    act_candidates: BitWidths = (6, 5, 4, 3, 2)
     """Activation bit-widths a free layer may take (paper: 6 to 2)."""
     depthwise_min_bits: int = Field(default=3, ge=MIN_CANDIDATE_BITS, le=MAX_CANDIDATE_BITS)
     """Smallest candidate of a depthwise convolution (paper: 3)."""
@@ -162,7 +162,7 @@ class EvalConfig(Section):
     """How accuracy is measured."""
 
     batch_size: int = Field(default=500, ge=1)
-    """Images per evaluation batch; part of what makes an error count repeat exactly."""
+    """Images per evaluation batch; part of what makes a count of wrong images repeat exactly."""
     recalibrate_images: int = Field(default=7000, ge=0)
     """Training images that re-estimate BN statistics before a policy is reported (paper: ~7000);
     fewer where the training split is smaller, 0 turns it off."""

@@ -9,7 +9,8 @@ from harness.problem.network import FLOAT_BITS, PINNED_BITS, LayerSpec, NetworkS
 from harness.run.files import FileFormat, read_json, write_json
 
 NETWORK_FORMAT = FileFormat(name="network", upgrades=(lambda old: old,))
-"""Since format 2 a layer may stay in float, at 32 bits; all else is as it was."""
+"""Since format 2 a layer may stay in float, at 32 bits. Older files need no change; the step makes
+older programs refuse newer files."""
 
 
 def save_network(path: Path, network: NetworkSpec) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from harness.errors import PolicyError
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import MAX_BITS, Policy, parse_bits
+from harness.problem.policy import MAX_BITS, Policy, parse_bits, policy_rows
 from harness.run.files import FileFormat, read_json, write_json
 
 POLICY_FORMAT = FileFormat(name="policy", error=PolicyError)
@@ -55,10 +55,7 @@ def save_policy(path: Path, policy: Policy, network: NetworkSpec, *, facts: dict
         network: The network they are for.
         facts: What else the file says: `bitops`, `weight_bytes`, `accuracy`, `provenance` ...
     """
-    layers = [
-        {"name": layer.name, "weight_bits": weight, "act_bits": act}
-        for layer, (weight, act) in zip(network.layers, policy, strict=True)
-    ]
+    layers = policy_rows((layer.name for layer in network.layers), policy)
     head = {"network": network.fingerprint, "model": network.model_name, "layers": layers}
     write_json(path, {**head, **facts}, file_format=POLICY_FORMAT)
 
@@ -79,10 +76,14 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
     layers = values.get("layers")
     try:
         names = [layer["name"] for layer in layers or []]
-        policy = Policy((layer["weight_bits"], layer["act_bits"]) for layer in layers or [])
+        pairs = [(layer["weight_bits"], layer["act_bits"]) for layer in layers or []]
+        if not all(type(bits) is int for pair in pairs for bits in pair):
+            raise TypeError("bits that are no whole numbers")
+        policy = Policy(pairs)
     except (KeyError, TypeError, ValueError):
         raise PolicyError(
-            f"policy {path} has a layer without name, weight_bits and act_bits; mend the file"
+            f"policy {path} has a layer without name, or without whole weight_bits and act_bits; "
+            "mend the file"
         ) from None
     if names != [layer.name for layer in network.layers]:
         raise PolicyError(

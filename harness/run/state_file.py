@@ -1,6 +1,6 @@
 """`state.json`: where a run stood at a checkpoint, and under which settings it got there.
 
-Its format speaks for the whole checkpoint: the files of tensors beside it have none of their own.
+Its format version is that of the whole checkpoint: the tensors beside it have none of their own.
 """
 
 import hashlib
@@ -48,6 +48,9 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     missing = [key for key in STATE_KEYS if key not in state]
     if missing:
         raise CheckpointError(f"checkpoint file {path} lacks {missing[0]!r}; {remedy}")
+    for key in ("task", "configuration"):
+        if not isinstance(state[key], dict):
+            raise CheckpointError(f"checkpoint file {path} has {key} {state[key]!r}; {remedy}")
     configuration = CONFIG_FORMAT.upgraded(state["configuration"], path)
     settings = flat(configuration, setting_names(Config, deciding_only=True))
     return {**{key: state[key] for key in STATE_KEYS}, "configuration": settings}

@@ -9,6 +9,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
+from harness.checkpoint import existing_checkpoint, load_candidates
 from harness.errors import RunError
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import parse_target
@@ -88,7 +89,10 @@ def search(
     Raises:
         HarnessError: The input cannot be used; nothing was written over.
     """
-    budgets = _budgets(targets, run.load_network(), out or run.path / "search", options)
+    network = run.load_network()
+    # A target is within reach of what the layers may take now, not of all they ever could.
+    present = network.narrowed(load_candidates(existing_checkpoint(run), network))
+    budgets = _budgets(targets, present, out or run.path / "search", options)
     for target in budgets:
         if not options.resume and holds_results(target.folder):
             raise RunError(
@@ -130,8 +134,8 @@ def _search_target(
 ) -> SearchOutcome:
     started = time.perf_counter()
     open_journal(trained, target.folder / JOURNAL_FILE, archive)
-    task = observer.begin(f"{target.text}: policies evaluated")
-    evaluator = ProposalEvaluator(trained, archive, task=task)
+    work = observer.begin(f"{target.text}: policies evaluated")
+    evaluator = ProposalEvaluator(trained, archive, work=work)
     resource = options.resource
     result = run_search(
         trained.network,
@@ -146,7 +150,7 @@ def _search_target(
         resource=resource,
     )
     seconds = time.perf_counter() - started
-    task.end()
+    work.end()
     figures = report(
         trained,
         archive.wrong_counts,

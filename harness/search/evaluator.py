@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from harness.observer import SILENCE, Task
+from harness.observer import SILENCE, Work
 from harness.problem.policy import Policy
 from harness.search.archive import PolicyArchive
 from harness.search.engine import PolicyArray
@@ -20,18 +20,18 @@ class ProposalEvaluator:
     """
 
     def __init__(
-        self, trained: TrainedRun, archive: PolicyArchive, *, task: Task | None = None
+        self, trained: TrainedRun, archive: PolicyArchive, *, work: Work | None = None
     ) -> None:
         """Set up an evaluator.
 
         Args:
             trained: The run that is searched.
             archive: Where counts are looked up and kept.
-            task: Told of every policy that is evaluated.
+            work: Told of every policy that is evaluated.
         """
         self._trained = trained
         self._archive = archive
-        self._task = task or SILENCE.begin("policies evaluated")
+        self._work = work or SILENCE.begin("policies evaluated")
         self.num_evaluated = 0
 
     def __call__(self, policies: PolicyArray) -> list[float]:
@@ -40,7 +40,7 @@ class ProposalEvaluator:
         missing = self._archive.missing(batch)
         if missing:
             wrong_counts = self._trained.count_wrong_proposals(
-                missing, on_progress=self._task.advance
+                missing, on_progress=self._work.advance
             )
             self._archive.add(dict(zip(missing, wrong_counts, strict=True)))
             self.num_evaluated += len(missing)

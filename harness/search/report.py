@@ -131,9 +131,9 @@ def report(
 def _accuracies(
     trained: TrainedRun, policies: Sequence[Policy], split: str, *, observer: Observer, name: str
 ) -> dict[Policy, float]:
-    task = observer.begin(name, total=len(policies))
-    accuracies = trained.accuracy(policies, split=split, on_progress=task.advance)
-    task.end()
+    work = observer.begin(name, total=len(policies))
+    accuracies = trained.accuracy(policies, split=split, on_progress=work.advance)
+    work.end()
     return dict(zip(policies, accuracies, strict=True))
 
 

@@ -47,6 +47,9 @@ def assemble(
     """
     splits = load_splits(config.data, seed=config.seed)
     task = create_task(config, splits, accelerator)
+    if checkpoint is not None:
+        # Where the images lie may change: what lies there is compared before anything is written.
+        task.check_description(RunDir(checkpoint.absolute().parents[1]))
     task.model.to(accelerator.device)
     # Before all that looks at the parameters' memory: gradients and moments are laid out like it.
     lay_channels_last(task.model)

@@ -76,10 +76,10 @@ class Loop:
         self._accelerator.init_trackers("tensorboard", init_kwargs=purge)
         is_stopped = False
         watcher = observer if is_main else SILENCE
-        task = watcher.begin("training", total=self._total_steps, done=state.step)
+        work = watcher.begin("training", total=self._total_steps, done=state.step)
         with StopFlag() as stop:
             while state.step < self._total_steps and not is_stopped:
-                is_stopped = self._train_epoch(stop, task.advance)
+                is_stopped = self._train_epoch(stop, work.advance)
                 if state.step % state.steps_per_epoch == 0:
                     self._end_epoch()
         if is_stopped and state.step < self._total_steps:

@@ -6,11 +6,11 @@ trained). A run that goes on drops the rows of the steps that it takes again.
 """
 
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.errors import RunError
 from harness.run.files import FileFormat, write_text
 
 ACCURACY_PREFIX = "search_accuracy/"
@@ -32,10 +32,10 @@ class MetricsLog:
         self._format = FileFormat(name="metrics", upgrades=(to_format_2,))
 
     def check(self) -> None:
-        """Check that the file, if there is one, is not of a newer version.
+        """Check that the file, if there is one, can be gone on with.
 
         Raises:
-            RunError: It is.
+            RunError: It is damaged, or of a newer version.
         """
         self._format.upgraded({"format": self._written_format()}, self._path)
 
@@ -65,25 +65,36 @@ class MetricsLog:
 
     def _written_format(self) -> Any:
         """Return the version of the file; one without a first line for it is of format 1."""
-        first = next(self._lines(), None)
-        if first is None:
+        lines = self._lines()
+        if not lines:
             return self._format.version
-        return first["format"] if first.keys() == {"format"} else 1
+        return lines[0]["format"] if lines[0].keys() == {"format"} else 1
 
     def _rows(self) -> list[dict[str, Any]]:
         return [line for line in self._lines() if type(line.get("step")) is int]
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
-        """Yield the lines that are whole: a kill can tear the last one."""
+    def _lines(self) -> list[dict[str, Any]]:
+        """Return the whole lines. A kill can tear the last one, which is dropped.
+
+        Raises:
+            RunError: Another line is damaged.
+        """
         if not self._path.is_file():
-            return
-        for line in self._path.read_text(encoding="utf-8").splitlines(keepends=True):
-            try:
-                values = json.loads(line)
-            except ValueError:
-                continue
-            if line.endswith("\n") and isinstance(values, dict):
-                yield values
+            return []
+        *whole, _ = self._path.read_bytes().split(b"\n")
+        return [self._line(number, text) for number, text in enumerate(whole, start=1)]
+
+    def _line(self, number: int, text: bytes) -> dict[str, Any]:
+        try:
+            values = json.loads(text.decode())
+        except ValueError:
+            values = None
+        if not isinstance(values, dict):
+            raise RunError(
+                f"metrics: line {number} of {self._path} is damaged; restore the file, or move it "
+                "away to go on without the rows before"
+            )
+        return values
 
 
 def epoch_of_step(step: int, steps_per_epoch: int) -> int:

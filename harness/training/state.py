@@ -8,6 +8,8 @@ from timm.utils import ModelEmaV3
 from torch.optim import Optimizer
 
 from harness.checkpoint import fill, load_checkpoint
+from harness.errors import CheckpointError
+from harness.run.manifest import older_one
 from harness.training.task import Task
 
 
@@ -56,7 +58,13 @@ class TrainingState:
         saved = load_checkpoint(checkpoint)
         self.step = saved["step"]
         self.steps_per_epoch = saved["steps_per_epoch"]
-        self.task.load_state_dict(saved["task"])
+        try:
+            self.task.load_state_dict(saved["task"])
+        except (KeyError, TypeError, ValueError) as problem:
+            raise CheckpointError(
+                f"checkpoint {checkpoint} does not fit the network: {problem}; "
+                f"{older_one(checkpoint)}"
+            ) from None
         fill(self.task.model, saved["model"], checkpoint=checkpoint)
         fill(self.ema.module, saved["ema"], checkpoint=checkpoint)
         for name, state in saved["optimizers"].items():

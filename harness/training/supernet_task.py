@@ -15,14 +15,14 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.accuracy import count_wrong_by_policy
-from harness.data import Splits, eval_batches
+from harness.data import Splits, check_same_images, eval_batches
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.quant.convert import convert, describe_network
 from harness.quant.supernet import Supernet
 from harness.run.config import Config
 from harness.run.folder import RunDir
-from harness.run.network_file import save_network
+from harness.run.network_file import load_network, save_network
 from harness.training.calibration import calibrate_step_sizes
 from harness.training.float_task import build_float_network
 from harness.training.losses import (
@@ -55,7 +55,7 @@ def build_supernet(config: Config, splits: Splits) -> Supernet:
     network = describe_network(
         model,
         name=config.model.name,
-        input_size=(splits.in_channels, *splits.image_size),
+        input_size=splits.input_size,
         num_classes=splits.num_classes,
         config=config.quant,
     )
@@ -123,8 +123,8 @@ class SupernetTask(Task):
         )
         policies = shown_policies(self.candidates)
         distinct = list(dict.fromkeys(policies.values()))
-        errors = count_wrong_by_policy(model, distinct, batches, recalibration=recalibration)
-        counts = dict(zip(distinct, errors, strict=True))
+        wrong_counts = count_wrong_by_policy(model, distinct, batches, recalibration=recalibration)
+        counts = dict(zip(distinct, wrong_counts, strict=True))
         return {name: 1 - counts[policy] / batches.num_images for name, policy in policies.items()}
 
     def calibrate(self) -> None:
@@ -139,6 +139,17 @@ class SupernetTask(Task):
         """Take up the candidates; a run that is older than this state had all of its network."""
         if "candidates" in state:
             self.candidates = self.model.network.candidates.with_rows(state["candidates"])
+
+    def check_description(self, run: RunDir) -> None:
+        """Compare the images with `network.json`, where the run has one."""
+        if run.network_path.is_file():
+            there = load_network(run.network_path)
+            check_same_images(
+                self._splits,
+                input_size=there.input_size,
+                num_classes=there.num_classes,
+                run=run.path,
+            )
 
     def write_description(self, run: RunDir) -> None:
         """Write `network.json`."""

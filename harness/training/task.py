@@ -69,5 +69,12 @@ class Task(ABC):
         """Take up what `state_dict` returned."""
         assert not state, "a task that returns a state also takes it up"
 
+    def check_description(self, run: RunDir) -> None:  # noqa: B027 - nor to compare.
+        """Check that the network is the one that a run describes, before the run goes on.
+
+        Raises:
+            DataError: It is not, since it is given other images.
+        """
+
     def write_description(self, run: RunDir) -> None:  # noqa: B027 - nor to say.
         """Write the files of the run that describe the network; on the main process."""

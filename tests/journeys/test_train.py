@@ -8,16 +8,20 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from journey_runs import QUICK, files_under, quick_config, signal_in_step
+from PIL import Image
 from watching import Watcher
 
 from harness.checkpoint import newest_checkpoint
-from harness.errors import Stopped
+from harness.errors import BudgetError, DataError, Stopped
 from harness.problem.candidates import Candidates
+from harness.problem.cost import BITOPS, policy_cost
 from harness.quant.supernet import Supernet
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
@@ -95,6 +99,9 @@ def test_what_a_task_changes_after_an_epoch_is_logged_saved_and_resumed(tmp_path
     assert narrowed.layers[1].weight == (6, 5, 4)
     (outcome,) = search(run, ["60%"], options=SearchOptions(evaluations=30))
     narrowed.check(outcome.best.policy)
+    full = policy_cost(run.load_network(), run.load_network().candidates.smallest, BITOPS)
+    with pytest.raises(BudgetError, match=r"is below .*, the least resnet8 reaches with every fre"):
+        search(run, [f"{full / 1e6:.6f}M"], options=SearchOptions())
 
 
 def test_settings_that_decide_no_weights_do_not(trained_run, tmp_path):
@@ -267,7 +274,7 @@ def test_run_killed_behind_its_last_step_notes_the_validation_once(trained_run, 
     run = RunDir(shutil.copytree(trained_run.path, tmp_path / "run"))
     run.summary_path.unlink()
     with run.metrics_path.open("a") as file:
-        file.write("torn\n")
+        file.write('{"step": 1')  # Torn.
     train(quick_config(), out=run.path)
     assert run.metrics_path.read_bytes() == trained_run.metrics_path.read_bytes()
 
@@ -408,6 +415,41 @@ def test_training_tells_an_observer_every_step_and_where_it_goes_on(tmp_path):
     stopped, rest = watcher.tasks
     assert (stopped.name, stopped.total, stopped.done) == ("training", 16, 5)
     assert rest.amounts == [5, *[1] * 11]
+
+
+def write_images(folder, size):
+    generator = np.random.default_rng(size)
+    for split, name, number in product(("train", "test"), ("ant", "bee"), range(20)):
+        path = folder / split / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (size, size), dtype=np.uint8)).save(path)
+    return folder
+
+
+def test_a_run_follows_its_images_to_another_folder_but_takes_no_others(tmp_path):
+    images, moved, others = (write_images(tmp_path / str(n), n) for n in (8, 9, 12))
+    moved = tmp_path / "moved"
+    settings = (
+        "data.name=imagefolder", "data.search_images=10", "data.train_images=null",
+        "data.test_images=null", "train.batch_size=10", "eval.recalibrate_images=10",
+        "search.recalibrate_images=10",
+    )  # fmt: skip
+    config = quick_config(*settings, f"data.path={images}")
+    with signal_in_step(signal.SIGUSR1, 2), pytest.raises(Stopped):
+        train(config, out=tmp_path / "run")
+    before = files_under(tmp_path / "run")
+    message = r"the images are 1 x 12 x 12 in 2 classes, .* was trained on 1 x 8 x 8 in 2; check d"
+    with pytest.raises(DataError, match=message):
+        train(quick_config(*settings, f"data.path={others}"), out=tmp_path / "run")
+    assert files_under(tmp_path / "run") == before
+    images.rename(moved)
+    run = train(quick_config(*settings, f"data.path={moved}"), out=tmp_path / "run")
+    assert run.is_finished
+    # A finished run too: the folder may hold other images when it is searched.
+    shutil.rmtree(moved)
+    others.rename(moved)
+    with pytest.raises(DataError, match=message):
+        load_run(run)
 
 
 def _weights(run):

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from harness.checkpoint import (
 from harness.errors import CheckpointError, ModelError
 from harness.run.config import Config
 from harness.run.folder import RunDir
+from harness.training.trainer import train
 
 
 def build() -> tuple[nn.Module, nn.Module, torch.optim.Optimizer]:
@@ -265,3 +267,43 @@ def test_unusable_float_weights_are_named(tmp_path: Path) -> None:
     save_file({"weight": torch.zeros(3, 3)}, tmp_path / "y.safetensors")
     with pytest.raises(ModelError, match=r"y.safetensors do not fit the model: .*; check model.w"):
         load_float_weights(nn.Linear(2, 2), tmp_path / "y.safetensors")
+
+
+GOLDEN_RUN = Path(__file__).parents[1] / "golden/runs/format2/stopped"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "task",
+            {"candidates": [1]},
+            r"does not fit the network: .*; remove .* to go on from",
+        ),
+        ("task", 3, r"state.json has task 3; remove .*step_00000013 to go on from an older one"),
+        (
+            "configuration",
+            [],
+            r"state.json has configuration \[\]; remove .* to go on from",
+        ),
+    ],
+)
+def test_a_state_that_cannot_be_taken_up_is_refused(tmp_path, key, value, message):
+    """As a program of another version may have written it, with a manifest that fits."""
+    run = RunDir(shutil.copytree(GOLDEN_RUN, tmp_path / "run"))
+    folder = newest_checkpoint(run)
+    state = json.loads((folder / "state.json").read_text())
+    content = json.dumps({**state, key: value}).encode()
+    (folder / "state.json").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"]["state.json"] = {"bytes": len(content), "sha256": digest}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    before = files_under(run.path)
+    with pytest.raises(CheckpointError, match=message):
+        train(run.load_config(), out=run.path)
+    assert files_under(run.path) == before
+
+
+def files_under(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

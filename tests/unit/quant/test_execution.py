@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
+from harness.errors import ConversionError
 from harness.models import create_model
 from harness.problem.policy import Policy
 from harness.quant.convert import convert, describe_network
@@ -122,3 +123,11 @@ def test_a_constant_made_in_forward_is_kept() -> None:
         expected = model(IMAGES)
         supernet = supernet_of(model)
         assert torch.equal(supernet(IMAGES, supernet.encode_float()), expected)
+
+
+def test_images_of_another_size_than_converted_for_are_refused() -> None:
+    supernet = resnet8()
+    with pytest.raises(
+        ConversionError, match=r"images are 3 x 8 x 8, the network was converted for 3 x 32 x 32; b"
+    ):
+        supernet(torch.randn(2, 3, 8, 8), supernet.network.candidates.largest)

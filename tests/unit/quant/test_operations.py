@@ -151,3 +151,66 @@ def test_shape_arithmetic_makes_no_input_signed() -> None:
     ]
     # Those behind a depthwise convolution's BatchNorm without activation, and no others.
     assert all(name.endswith((".branch2.5", ".branch1.2")) for name in signed), signed
+
+
+class Joined(nn.Module):
+    """What is given: the image, features, both side by side, or features weighed by the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.features = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.joined, self.gated = nn.Conv2d(6, 3, 1), nn.Conv2d(3, 3, 1)
+        self.pooled, self.fc1, self.fc2 = nn.Conv2d(3, 3, 1), nn.Linear(192, 8), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        num_images = x.size(0)
+        y = torch.relu(self.features(torch.relu(self.stem(x))))
+        y = self.joined(torch.cat([y, x], dim=1))
+        y = self.gated(torch.relu(y) * x.mean().sigmoid())
+        y = y + self.pooled(torch.nn.functional.avg_pool2d(x, 3, 1, 1))
+        return self.fc2(torch.relu(self.fc1(torch.relu(y).view(num_images, -1))))
+
+
+def test_what_reads_the_image_is_told_from_what_reads_its_size_or_is_weighed_by_it() -> None:
+    supernet = converted(Joined(), size=8)
+    readers = [
+        spec.name
+        for spec, layer in zip(supernet.network.layers, supernet.quantized_layers, strict=True)
+        if layer.act_quantizer is None
+    ]
+    assert readers == ["stem", "joined", "pooled"]
+    assert [la.name for la in supernet.network.layers if la.is_pinned] == [*readers, "fc2"]
+
+
+class Rectified(nn.ReLU):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) - 1
+
+
+def test_a_subclass_that_computes_in_its_own_way_is_unknown() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), Rectified(), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 2, 1))
+    layers = converted(model, size=8).quantized_layers
+    assert layers[1].act_quantizer is not None
+    assert layers[1].act_quantizer.signed
+    normed = nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 1))
+    with pytest.raises(ConversionError, match=r"^1 is a Parametrized.*, which computes otherwise"):
+        converted(nn.Sequential(nn.Conv2d(3, 4, 1), normed, nn.Conv2d(4, 2, 1)), size=8)
+
+
+def test_a_norm_that_averages_over_all_batches_converts() -> None:
+    norm = nn.BatchNorm2d(4, momentum=None)
+    model = nn.Sequential(norm_free := nn.Conv2d(3, 4, 1), nn.ReLU(), norm, nn.Conv2d(4, 2, 1))
+    supernet = converted(model, size=8).train()
+    images = torch.randn(3, 3, 8, 8)
+    supernet(images, supernet.encode_float())
+    seen = torch.relu(norm_free(images))
+    torch.testing.assert_close(supernet.model[2].running_mean, seen.mean(dim=(0, 2, 3)))
+
+
+def test_a_pattern_that_keeps_nothing_in_float_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    config = QuantConfig(keep_float=("Conv1d", "0", "nothing.*"))
+    converted(nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1)), size=8, config=config)
+    said = sorted(record.getMessage() for record in caplog.records)
+    assert len(said) == 2
+    assert said[0].startswith("quant.keep_float 0 keeps nothing in float: it fits no module")
+    assert said[1].startswith("quant.keep_float nothing.* keeps nothing in float")

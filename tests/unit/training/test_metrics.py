@@ -80,3 +80,16 @@ def test_a_newer_log_is_refused(path):
 def test_an_epoch_holds_its_steps_from_one(step, steps_per_epoch):
     epoch = epoch_of_step(step, steps_per_epoch)
     assert (epoch - 1) * steps_per_epoch < step <= epoch * steps_per_epoch
+
+
+@pytest.mark.parametrize(
+    ("number", "damaged"), [(1, b'{"form'), (2, b"[1]"), (3, b'{"step": \xb1}'), (2, b"nonsense")]
+)
+def test_a_damaged_line_that_no_kill_can_leave_is_refused_by_its_number(path, number, damaged):
+    write(path, [HEAD, {"step": 1, "epoch": 1, "ce": 0.5}, {"step": 2, "epoch": 1, "ce": 0.4}])
+    content = path.read_bytes().split(b"\n")
+    content[number - 1] = damaged
+    path.write_bytes(b"\n".join(content))
+    with pytest.raises(RunError, match=rf"metrics: line {number} of .* is damaged; restore the f"):
+        MetricsLog(path, mode="float").check()
+    assert path.read_bytes() == b"\n".join(content)
