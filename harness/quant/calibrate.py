@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from harness.quant.layers import QuantizedLayer
+from harness.quant.lsq import LsqQuantizer
 from harness.quant.supernet import Supernet
 
 
 @torch.no_grad()
 def observe_magnitudes(supernet: Supernet, images: Tensor) -> Tensor:
-    """Run images through the float network and return mean |x| of each quantized layer's input.
+    """Run images through the float network and return mean |x| of what the layers are given.
 
     Args:
         supernet: Left as it is. Dropout behaves as its training flag says; in training, batches are
@@ -21,16 +22,16 @@ def observe_magnitudes(supernet: Supernet, images: Tensor) -> Tensor:
         images: (N, C, H, W).
 
     Returns:
-        One magnitude for each of `supernet.quantized_layers`.
+        One magnitude for each of `supernet.input_quantizers`.
     """
     magnitudes: dict[nn.Module, Tensor] = {}
 
-    def observe(layer: QuantizedLayer, x: Tensor) -> None:
-        magnitudes[layer] = x.detach().abs().mean()
+    def observe(quantizer: LsqQuantizer, x: Tensor) -> None:
+        magnitudes[quantizer] = x.detach().abs().mean()
 
     with _watched(supernet, observe):
         _run_float(supernet, images)
-    return torch.stack([magnitudes[layer] for layer in supernet.quantized_layers])
+    return torch.stack([magnitudes[quantizer] for quantizer in supernet.input_quantizers])
 
 
 @torch.no_grad()
@@ -45,13 +46,8 @@ def fit_step_sizes(supernet: Supernet, images: Tensor) -> None:
         images: Some training images, (N, C, H, W).
     """
     for layer in supernet.quantized_layers:
-        layer.weight_quantizer.fit_step_sizes(layer.effective_weight())
-
-    def fit(layer: QuantizedLayer, x: Tensor) -> None:
-        if layer.act_quantizer is not None:
-            layer.act_quantizer.fit_step_sizes(x)
-
-    with _watched(supernet, fit):
+        layer.fit_weight()
+    with _watched(supernet, LsqQuantizer.fit_step_sizes):
         _run_float(supernet, images)
 
 
@@ -69,12 +65,14 @@ def _run_float(supernet: Supernet, images: Tensor) -> None:
 
 
 @contextmanager
-def _watched(supernet: Supernet, look: Callable[[QuantizedLayer, Tensor], None]) -> Iterator[None]:
-    """Show each quantized layer's input to `look` inside the block."""
+def _watched(supernet: Supernet, look: Callable[[LsqQuantizer, Tensor], None]) -> Iterator[None]:
+    """Show each quantizer of an input that input, inside the block."""
 
     def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
         assert isinstance(layer, QuantizedLayer)
-        look(layer, inputs[0])
+        # What a layer is given comes before what a policy says of it.
+        for quantizer, x in zip(layer.input_quantizers, inputs, strict=False):
+            look(quantizer, x)
 
     hooks = [layer.register_forward_pre_hook(hook) for layer in supernet.quantized_layers]
     try:

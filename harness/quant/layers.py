@@ -13,12 +13,7 @@ from timm.layers.padding import pad_same
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
-from harness.quant.lsq import (
-    Level,
-    LsqQuantizer,
-    initial_act_step_size,
-    initial_weight_step_size,
-)
+from harness.quant.lsq import Level, LsqQuantizer, initial_weight_step_size
 
 
 class LayerRow(NamedTuple):
@@ -65,13 +60,18 @@ class QuantizedLayer(nn.Module):
         for bits in self.weight_quantizer.candidates:
             self.weight_quantizer.set_step_size(bits, initial_weight_step_size(weight, bits))
 
-    def set_act_step_sizes(self, mean_magnitude: Tensor) -> None:
-        """Set every step size of the input to its initial value for inputs of this mean |x|."""
-        if self.act_quantizer is not None:
-            signed = self.act_quantizer.signed
-            for bits in self.act_quantizer.candidates:
-                size = initial_act_step_size(mean_magnitude, bits, signed=signed)
-                self.act_quantizer.set_step_size(bits, size)
+    @property
+    def input_quantizers(self) -> list[LsqQuantizer]:
+        """The quantizers of what the layer is given, in the order in which it is given."""
+        return [] if self.act_quantizer is None else [self.act_quantizer]
+
+    def fit_weight(self) -> None:
+        """Move the step sizes of the weight to the least squared error on the present weights."""
+        self.weight_quantizer.fit_step_sizes(self.effective_weight())
+
+    def standing_weight(self, bits: int) -> Tensor | None:
+        """Return the weight at a bit-width, to be used while weights stand still."""
+        return self.quantized_weight(self.weight_quantizer.level(bits))
 
     def row(self, weight_bits: int, act_bits: int, *, norm: int) -> LayerRow:
         """Return what a policy's pair of bits says of this layer.

@@ -156,6 +156,13 @@ class LsqQuantizer(nn.Module):
         at_least = torch.as_tensor(value).clamp_min(MIN_STEP_SIZE)
         self.step_size[self.candidates.index(bits)] = at_least
 
+    def start_step_sizes(self, mean_magnitude: Tensor) -> None:
+        """Set every step size to its initial value for inputs of this mean |x|."""
+        for bits in self.candidates:
+            self.set_step_size(
+                bits, initial_act_step_size(mean_magnitude, bits, signed=self.signed)
+            )
+
     @torch.no_grad()
     def fit_step_sizes(self, x: Tensor) -> None:
         """Move every step size to the one near it that has the least squared error on x.

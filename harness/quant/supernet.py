@@ -71,6 +71,11 @@ class Supernet(nn.Module):
         return [layer for layer in self.layers if isinstance(layer, QuantizedLayer)]
 
     @property
+    def input_quantizers(self) -> list[LsqQuantizer]:
+        """The quantizers of what the layers are given, in order of execution."""
+        return [one for layer in self.quantized_layers for one in layer.input_quantizers]
+
+    @property
     def norms(self) -> list[Norm]:
         """The normalisations that take statistics."""
         found = [self.model.get_submodule(path) for path in self._norm_paths]
@@ -120,7 +125,7 @@ class Supernet(nn.Module):
             PolicyError: A layer's bits are not among its candidates.
         """
         layers = self.layers
-        shared: dict[tuple[int, int], Tensor] = {}
+        shared: dict[tuple[int, int], Tensor | None] = {}
 
         def weight(index: int, bits: int) -> Tensor | None:
             layer = layers[index]
@@ -128,8 +133,7 @@ class Supernet(nn.Module):
                 return None
             # By whole numbers on a device too: which weight is shared is for Python to know.
             if (index, bits) not in shared:
-                level = layer.weight_quantizer.level(bits)
-                shared[index, bits] = layer.quantized_weight(level)
+                shared[index, bits] = layer.standing_weight(bits)
             return shared[index, bits]
 
         return [

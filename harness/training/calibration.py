@@ -34,8 +34,8 @@ def calibrate_step_sizes(
     magnitudes = observe_magnitudes(supernet, images.to(accelerator.device))
     magnitudes = accelerator.reduce(magnitudes, reduction="mean")
     with torch.no_grad():
-        for layer, magnitude in zip(supernet.quantized_layers, magnitudes, strict=True):
-            layer.set_act_step_sizes(magnitude)
+        for quantizer, magnitude in zip(supernet.input_quantizers, magnitudes, strict=True):
+            quantizer.start_step_sizes(magnitude)
     weights = config.model.weights
     if config.model.pretrained or config.train.epochs == 0 or (weights and weights.is_file()):
         supernet.eval()

@@ -71,8 +71,9 @@ def calibrated(pretrained: nn.Module, images: Tensor) -> Supernet:
         config=QuantConfig(weight_candidates=(8,), act_candidates=(8,)),
     )
     supernet = convert(copy.deepcopy(pretrained), network).eval()
-    for layer, magnitude in zip(supernet.quantized_layers, observe(supernet, images), strict=True):
-        layer.set_act_step_sizes(magnitude)
+    magnitudes = observe(supernet, images)
+    for quantizer, magnitude in zip(supernet.input_quantizers, magnitudes, strict=True):
+        quantizer.start_step_sizes(magnitude)
     return supernet
 
 

@@ -15,14 +15,15 @@ def test_no_file_means_the_defaults():
     assert load_config(None) == Config()
 
 
-def test_digits_config_spells_out_every_default():
+def test_digits_config_spells_out_defaults_in_the_order_of_the_fields():
     file = TRAIN_CONFIGS / "digits.yaml"
     assert load_config(file) == Config()
     values = yaml.safe_load(file.read_text())
     defaults = Config().model_dump(mode="json")
     for section, keys in defaults.items():
         if isinstance(keys, dict):
-            assert list(values[section]) == list(keys)
+            # A key that few will set may be left out: the docstrings of config.py have them all.
+            assert list(values[section]) == [key for key in keys if key in values[section]]
     assert list(values) == list(defaults)
 
 
