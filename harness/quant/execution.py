@@ -56,6 +56,7 @@ def compile_graph(
     layer_index = {layer.name: index for index, layer in enumerate(network.layers)}
     layer_before = {norm: layer for layer, norm in norm_behind.items()}
     norm_index = {path: index for index, path in enumerate(norm_paths(model))}
+    given: tuple[fx.Node, ...]
     for node in list(graph.nodes):
         if node.op != "call_module":
             continue
@@ -63,14 +64,16 @@ def compile_graph(
         with graph.inserting_before(node):
             if isinstance(module, QuantizedLayer):
                 index = layer_index[path]
-                node.args = (*node.args, _item(graph, parts["rows"], index),
-                             _item(graph, parts["weights"], index))  # fmt: skip
+                given = (_item(graph, parts["rows"], index), _item(graph, parts["weights"], index))
             elif isinstance(module, SwitchableBatchNorm2d):
                 row = _item(graph, parts["rows"], layer_index[layer_before[path]])
-                given = _item(graph, parts["statistics"], norm_index[path])
-                node.args = (*node.args, row, given)
+                given = (row, _item(graph, parts["statistics"], norm_index[path]))
             elif isinstance(module, SharedBatchNorm):
-                node.args = (*node.args, _item(graph, parts["statistics"], norm_index[path]))
+                given = (_item(graph, parts["statistics"], norm_index[path]),)
+            else:
+                continue
+        # By position, also where the network calls it by name: `self.conv(input=x)`.
+        node.args, node.kwargs = (*node.args, *node.kwargs.values(), *given), {}
     return _function(graph)
 
 

@@ -131,3 +131,24 @@ def test_images_of_another_size_than_converted_for_are_refused() -> None:
         ConversionError, match=r"images are 3 x 8 x 8, the network was converted for 3 x 32 x 32; b"
     ):
         supernet(torch.randn(2, 3, 8, 8), supernet.network.candidates.largest)
+
+
+class ByName(nn.Module):
+    """Calls its modules by the names of their arguments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.bn(input=self.conv(input=x))
+        return self.fc(input=x.mean(dim=(2, 3)))
+
+
+def test_modules_that_are_called_by_name_are_given_their_part_too() -> None:
+    torch.manual_seed(0)
+    model = ByName().eval()
+    expected = model(IMAGES)
+    supernet = supernet_of(model)
+    assert torch.equal(supernet(IMAGES, supernet.encode_float()), expected)
+    assert supernet(IMAGES, supernet.network.candidates.smallest).isfinite().all()
