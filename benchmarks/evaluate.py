@@ -1,9 +1,9 @@
 """What one policy costs to evaluate among many, and how often a search opens each image.
 
 `python -m benchmarks.evaluate` trains a small supernet on a generated folder of JPEGs of different
-sizes. It prints the seconds of one policy in a batch of 100, over those of one plain float forward
-of the same images in memory; and the opens of image files in a whole search of 100 evaluations.
-`--full` takes a larger network, some ten minutes.
+sizes. It prints the seconds of one policy in a batch of 100, without recalibration, over those of
+one plain float forward of the same images in memory; and how often a whole search of 100
+evaluations opens a file. `--full` takes a larger network.
 """
 
 import json
@@ -28,6 +28,7 @@ from harness.data import Batch, EvalBatches, Splits, eval_batches, load_splits
 from harness.models import create_model
 from harness.run.config import Config, load_config
 from harness.run.folder import RunDir
+from harness.runtime import lay_channels_last
 from harness.search.driver import SearchOptions, search
 from harness.trained_run import load_run
 from harness.training.policy_sampler import sample_policy
@@ -103,6 +104,7 @@ def _ratios(run: RunDir, config: Config) -> dict[str, Any]:
     supernet = load_run(run).supernet
     in_memory = _Held(_batches(load_splits(config.data, seed=config.seed), config))
     model = create_model(config.model, num_classes=2, in_channels=3)
+    lay_channels_last(model)  # As the supernet is: the comparison is of policies, not of layouts.
     candidates = supernet.network.candidates
     policies = [
         sample_policy(candidates, seed=0, step=0, pass_index=index) for index in range(NUM_POLICIES)
