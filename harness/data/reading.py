@@ -92,11 +92,24 @@ class EvalReader:
             if self._pass_in_pool is not this_pass:
                 outcomes = self._start_pass(keys[position:])
                 self._pass_in_pool = this_pass
-            outcome = next(outcomes)
+            outcome = self._next(outcomes)
             if isinstance(outcome, DataError):
                 # A new error: one that its own traceback refers to would keep the pool alive.
                 raise DataError(*outcome.args)
             yield outcome
+
+    def _next(self, outcomes: Iterator[Any]) -> Any:
+        try:
+            return next(outcomes)
+        except RuntimeError as problem:
+            if "DataLoader worker" not in str(problem):
+                raise
+        # The pool is of no use without one of its processes; the next pass makes another.
+        self._pool = self._pass_in_pool = None
+        raise DataError(
+            "a process that decodes images was ended from outside; free memory, or lower "
+            "data.num_workers"
+        )
 
     def _start_pass(self, keys: Sequence[_Key]) -> Iterator[Any]:
         """Hand keys to the pool; what is left of a former pass in it is dropped."""

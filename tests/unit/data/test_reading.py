@@ -1,7 +1,9 @@
 """Evaluation opens each image file once, whatever passes over it, and with one pool of workers."""
 
+import os
 import pickle
 import re
+import signal
 from collections import Counter
 from multiprocessing import active_children
 
@@ -172,6 +174,24 @@ def test_a_pass_works_after_one_whose_worker_failed(jpeg_folder, monkeypatch):
     fault.unlink()
     assert torch.equal(images_of(batches), splits.test.read(range(12))[0])
     assert len(active_children()) == 2
+
+
+def read_and_kill(batches):
+    """Read on while the processes that decode are killed, as for want of memory."""
+    for _ in batches:
+        for child in active_children():
+            os.kill(child.pid, signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_pool_whose_process_is_killed_is_said_and_made_anew(jpeg_folder, monkeypatch):
+    monkeypatch.setattr(reading, "MAX_KEPT_BYTES", 0)
+    expected = images_of(eval_batches(load(jpeg_folder).train, batch_size=2))
+    splits = load(jpeg_folder, num_workers=2)
+    batches = eval_batches(splits.train, batch_size=2)
+    with pytest.raises(DataError, match=r"^a process that decodes images was ended from outside; "):
+        read_and_kill(batches)
+    assert torch.equal(images_of(batches), expected)
 
 
 def test_ranks_share_the_batches_of_one(jpeg_folder):
