@@ -77,12 +77,12 @@ def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, poli
     two, six = policies
     archive = PolicyArchive()
     archive.add({two: 1})
-    task = Watcher().begin("policies evaluated")
-    evaluator = ProposalEvaluator(trained, archive, task=task)
+    work = Watcher().begin("policies evaluated")
+    evaluator = ProposalEvaluator(trained, archive, work=work)
     first = evaluator([policy.bits for policy in policies])
     assert first == [1.0, float(trained.count_wrong_proposals([six])[0])]
     assert evaluator([policy.bits for policy in policies]) == first
-    assert (evaluator.num_evaluated, task.done) == (1, 1)
+    assert (evaluator.num_evaluated, work.done) == (1, 1)
 
 
 SECONDS = Resource(
