@@ -5,10 +5,10 @@ sizes and SHA-256 of its files in `manifest.json`. A checkpoint that is there is
 damaged later is recognised.
 """
 
-import hashlib
 import io
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from harness.quant.convert import convert
 from harness.quant.supernet import Supernet
 from harness.run.files import sync_folder, write_bytes
 from harness.run.folder import RunDir
-from harness.run.manifest import older_one, read_checked, write_manifest
+from harness.run.manifest import listed, older_one, read_checked, write_manifest
 from harness.run.state_file import (
     STATE_FILE,
     check_configuration,
@@ -63,12 +63,13 @@ def existing_checkpoint(run: RunDir) -> Path:
 
 
 def weights_digest(checkpoint: Path) -> str:
-    """Return 16 hex digits of a checkpoint's averaged weights, which no later step changes.
+    """Return 16 hex digits of the averaged weights that `load_supernet` finds in a checkpoint.
 
     Raises:
-        CheckpointError: The checkpoint is incomplete or damaged.
+        CheckpointError: The checkpoint has no manifest that lists them.
     """
-    return hashlib.sha256(read_checked(checkpoint, EMA_FILE)).hexdigest()[:16]
+    # Loading holds the file to the manifest's digest: to read and hash it again would say no more.
+    return str(listed(checkpoint, EMA_FILE)["sha256"])[:16]
 
 
 def load_candidates(checkpoint: Path, network: NetworkSpec) -> Candidates:
@@ -78,15 +79,24 @@ def load_candidates(checkpoint: Path, network: NetworkSpec) -> Candidates:
         CheckpointError: The checkpoint is incomplete, damaged, or of another network.
     """
     task = load_state(checkpoint)["task"]
-    if "candidates" not in task:  # Before they were saved, nothing could take any away.
-        return network.candidates
     try:
-        return network.candidates.with_rows(task["candidates"])
+        return candidates_in(task, network)
     except (KeyError, TypeError, ValueError) as problem:
         raise CheckpointError(
             f"checkpoint {checkpoint} does not fit the network: {problem}; "
             "restore network.json or the checkpoint, whichever was changed"
         ) from None
+
+
+def candidates_in(task: Mapping[str, Any], network: NetworkSpec) -> Candidates:
+    """Return what each layer may take by the state of a task.
+
+    Raises:
+        KeyError, TypeError, ValueError: The state is damaged or of another network.
+    """
+    if "candidates" not in task:  # Before they were saved, nothing could take any away.
+        return network.candidates
+    return network.candidates.with_rows(task["candidates"])
 
 
 def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:

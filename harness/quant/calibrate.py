@@ -56,10 +56,7 @@ def _run_float(supernet: Supernet, images: Tensor) -> None:
     inputs = supernet.encode_float()
     if supernet.training:
         # The momentum only says that the batch's own statistics are used; the copies are dropped.
-        statistics = [
-            one._replace(mean=one.mean.clone(), var=one.var.clone(), momentum=0.0)
-            for one in supernet.statistics(inputs)
-        ]
+        statistics = [one.copied(momentum=0.0) for one in supernet.statistics(inputs)]
         inputs = inputs._replace(statistics=statistics)
     supernet(images, inputs)
 

@@ -29,6 +29,10 @@ class Statistics(NamedTuple):
     """None normalises with mean and variance. A number normalises with those of the batch, and
     moves mean and variance towards them in place by this share."""
 
+    def copied(self, *, momentum: float | None = None) -> "Statistics":
+        """Return a copy that may be moved without moving what it was taken from."""
+        return Statistics(self.mean.clone(), self.var.clone(), momentum)
+
 
 class SwitchableBatchNorm2d(nn.Module):
     """BatchNorm2d with P copies of affine parameters and statistics, shape (P, C) each.

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from harness.quant.execution import PolicyInputs
-from harness.quant.norms import Statistics
 from harness.quant.supernet import Supernet
 
 
@@ -32,7 +31,7 @@ def with_reestimated_statistics(
             statistics that the policies came with.
         on_batch: Called after each batch, to show progress.
     """
-    own = [_copies(supernet.statistics(inputs)) for inputs in policies]
+    own = [[one.copied() for one in supernet.statistics(inputs)] for inputs in policies]
     num_seen = 0
     for batch in images:
         # A last batch of one image has no variance where features are 1 x 1: it is left out.
@@ -46,7 +45,3 @@ def with_reestimated_statistics(
             on_batch()
     pairs = zip(policies, own, strict=True)
     return [inputs._replace(statistics=statistics) for inputs, statistics in pairs]
-
-
-def _copies(statistics: Sequence[Statistics]) -> list[Statistics]:
-    return [Statistics(one.mean.clone(), one.var.clone()) for one in statistics]

@@ -57,8 +57,11 @@ class Supernet(nn.Module):
         self._candidates = network.candidates
         self._runs = {True: in_training, False: in_evaluation}
         # Paths, not modules: a deepcopy (the EMA) then finds its own modules by them.
-        self._norm_behind = dict(norm_behind)
         self._norm_paths = norm_paths(model)
+        index_of = {layer.name: index for index, layer in enumerate(network.layers)}
+        layer_of = {norm: index_of[layer] for layer, norm in norm_behind.items()}
+        # The layer whose row each norm follows; None where it follows none.
+        self._norm_layers = [layer_of.get(path) for path in self._norm_paths]
 
     @property
     def layers(self) -> list[nn.Module]:
@@ -80,10 +83,6 @@ class Supernet(nn.Module):
         """The normalisations that take statistics."""
         found = [self.model.get_submodule(path) for path in self._norm_paths]
         return [norm for norm in found if isinstance(norm, SwitchableBatchNorm2d | SharedBatchNorm)]
-
-    def step_size_parameters(self) -> list[nn.Parameter]:
-        """Return the quantizers' step sizes."""
-        return [m.step_size for m in self.modules() if isinstance(m, LsqQuantizer)]
 
     def encode(self, policy: Policy) -> PolicyInputs:
         """Return a policy as `forward` takes it, in whole numbers on a CPU, else in tensors.
@@ -145,9 +144,8 @@ class Supernet(nn.Module):
 
     def statistics(self, inputs: PolicyInputs) -> list[Statistics]:
         """Return the running statistics that a pass with these inputs uses, one for each norm."""
-        index_of = {layer.name: index for index, layer in enumerate(self.network.layers)}
-        layer_of = {norm: index_of[layer] for layer, norm in self._norm_behind.items()}
-        rows = [inputs.rows[layer_of[p]] if p in layer_of else FLOAT_ROW for p in self._norm_paths]
+        followed = self._norm_layers
+        rows = [FLOAT_ROW if layer is None else inputs.rows[layer] for layer in followed]
         own = [norm.statistics(row) for norm, row in zip(self.norms, rows, strict=True)]
         given = zip(inputs.statistics, own, strict=True)
         return [mine if other is None else other for other, mine in given]

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from harness.errors import CheckpointError
 from harness.run.files import FileFormat, read_json, write_json
@@ -25,11 +26,11 @@ def older_one(checkpoint: Path) -> str:
     return f"remove {checkpoint} to go on from an older one"
 
 
-def read_checked(checkpoint: Path, name: str) -> bytes:
-    """Return a file of the checkpoint after comparing it with the manifest.
+def listed(checkpoint: Path, name: str) -> dict[str, Any]:
+    """Return what the manifest says of a file: `bytes` and `sha256`.
 
     Raises:
-        CheckpointError: The file is not what was written, or the manifest does not say.
+        CheckpointError: It does not say.
     """
     remedy = older_one(checkpoint)
     manifest = read_json(checkpoint / MANIFEST_FILE, file_format=MANIFEST_FORMAT, remedy=remedy)
@@ -39,6 +40,16 @@ def read_checked(checkpoint: Path, name: str) -> bytes:
         raise CheckpointError(
             f"checkpoint file {checkpoint / MANIFEST_FILE} does not list {name}; {remedy}"
         )
+    return expected
+
+
+def read_checked(checkpoint: Path, name: str) -> bytes:
+    """Return a file of the checkpoint after comparing it with the manifest.
+
+    Raises:
+        CheckpointError: The file is not what was written, or the manifest does not say.
+    """
+    expected, remedy = listed(checkpoint, name), older_one(checkpoint)
     path = checkpoint / name
     try:
         content = path.read_bytes()

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.accuracy import count_wrong_by_policy
+from harness.checkpoint import candidates_in
 from harness.data import Splits, check_same_images, eval_batches
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
@@ -136,9 +137,8 @@ class SupernetTask(Task):
         return {"candidates": self.candidates.to_rows()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the candidates; a run that is older than this state had all of its network."""
-        if "candidates" in state:
-            self.candidates = self.model.network.candidates.with_rows(state["candidates"])
+        """Take up the candidates."""
+        self.candidates = candidates_in(state, self.model.network)
 
     def check_description(self, run: RunDir) -> None:
         """Compare the images with `network.json`, where the run has one."""

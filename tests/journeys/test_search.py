@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from journey_runs import QUICK, files_under
+from folder_contents import files_under
+from journey_runs import QUICK
 
 from harness.problem.cost import bitops
 from harness.run.folder import RunDir, newest_finished_run

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from journey_runs import QUICK, files_under, quick_config, signal_in_step
+from folder_contents import files_under
+from journey_runs import QUICK, quick_config, signal_in_step
 from PIL import Image
 from watching import Watcher
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from folder_contents import files_under
 from safetensors.torch import save_file
 from torch import nn
 
@@ -303,7 +304,3 @@ def test_a_state_that_cannot_be_taken_up_is_refused(tmp_path, key, value, messag
     with pytest.raises(CheckpointError, match=message):
         train(run.load_config(), out=run.path)
     assert files_under(run.path) == before
-
-
-def files_under(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
