@@ -44,6 +44,10 @@ RunOption = Annotated[
     Path | None, typer.Option("--run", help="Run folder; by default the newest finished one.")
 ]
 
+DataPathOption = Annotated[
+    Path | None, typer.Option("--data-path", help="Where the images lie now, if they were moved.")
+]
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 2 mistake in the input, 130 interrupted."""
@@ -140,11 +144,12 @@ def train(
     overrides: SetOption = None,
     out: Annotated[Path | None, typer.Option(help="Run folder.")] = None,
     resume: Annotated[str, typer.Option(help="auto, never, or a checkpoint folder.")] = "auto",
+    data_path: DataPathOption = None,
 ) -> None:
     """Train a supernet, or a float network; go on where an earlier call stopped."""
     from harness.run.config import load_config
 
-    resolved = load_config(config, overrides=overrides or [])
+    resolved = load_config(config, overrides=overrides or []).with_data_path(data_path)
     from harness.training.trainer import train as train_run
 
     with _work(), _observer() as observer:
@@ -166,6 +171,7 @@ def search(
     seed: Annotated[int, typer.Option(min=0, help="Noted only: no strategy draws.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,
+    data_path: DataPathOption = None,
     json: JsonOption = False,
 ) -> None:
     """Search the most accurate policy under each BitOPs budget, by inference alone."""
@@ -176,7 +182,11 @@ def search(
 
     _setup_logging()
     options = driver.SearchOptions(
-        strategy=strategy, evaluations=evaluations, seed=seed, resume=resume
+        strategy=strategy,
+        evaluations=evaluations,
+        seed=seed,
+        resume=resume,
+        data_path=data_path,
     )
     with _work(), _observer() as observer:
         outcomes = driver.search(folder, target_bitops, out=out, options=options, observer=observer)
@@ -190,6 +200,7 @@ def evaluate(
     ],
     run: RunOption = None,
     split: Annotated[str, typer.Option(help="train, search or test.")] = "test",
+    data_path: DataPathOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure a policy's accuracy, with BN statistics re-estimated for it."""
@@ -202,7 +213,7 @@ def evaluate(
     network = folder.load_network()
     resolve_policy(policy_text, network)  # Refuses a mistake before weights and data are loaded.
     with _work():
-        trained = load_run(folder)
+        trained = load_run(folder, data_path=data_path)
         policy = resolve_policy(policy_text, network, candidates=trained.candidates)
         (accuracy,) = trained.accuracy([policy], split=split)
     values = tables.evaluation_json(network, policy, accuracy=accuracy, split=split)

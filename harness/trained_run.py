@@ -7,6 +7,7 @@ it and saves newer weights changes nothing.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.accuracy import OnProgress, count_wrong_by_policy
 from harness.checkpoint import (
@@ -15,13 +16,21 @@ from harness.checkpoint import (
     load_supernet,
     weights_digest,
 )
-from harness.data import EvalBatches, Splits, check_same_images, eval_batches, load_splits
+from harness.data import (
+    EvalBatches,
+    Splits,
+    check_same_data,
+    check_same_images,
+    eval_batches,
+    load_splits,
+)
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.quant.supernet import Supernet
 from harness.run.config import Config
 from harness.run.folder import RunDir
+from harness.run.state_file import load_state
 from harness.runtime import create_accelerator, lay_channels_last
 
 logger = logging.getLogger(__name__)
@@ -110,13 +119,17 @@ class TrainedRun:
         )
 
 
-def load_run(run: RunDir) -> TrainedRun:
+def load_run(run: RunDir, *, data_path: Path | None = None) -> TrainedRun:
     """Load a run's configuration, averaged weights and data.
+
+    Args:
+        run: The run.
+        data_path: Where its images lie now; None for where they lay.
 
     Raises:
         HarnessError: The run, its checkpoint or its data cannot be used.
     """
-    config, network = run.load_config(), run.load_network()
+    config, network = run.load_config().with_data_path(data_path), run.load_network()
     accelerator = create_accelerator()
     if not run.is_finished and accelerator.is_main_process:
         logger.warning("%s is not finished; its newest checkpoint is used", run.path)
@@ -125,6 +138,7 @@ def load_run(run: RunDir) -> TrainedRun:
     # Before the images, which may take long to look through: a damaged checkpoint is said at once.
     supernet = load_supernet(run, checkpoint=checkpoint)
     splits = load_splits(config.data, seed=config.seed)
+    check_same_data(load_state(checkpoint)["data"], splits.identity, run=run.path)
     check_same_images(
         splits, input_size=network.input_size, num_classes=network.num_classes, run=run.path
     )

@@ -5,7 +5,8 @@ without a test split has a fixed fifth held out as one. Every set arrives as a H
 `datasets.Dataset`; small ones are then held in memory as one tensor.
 """
 
-from harness.data.batches import EvalBatches, eval_batches, train_batches
+from harness.data.batches import EvalBatches, eval_batches, raise_errors, train_batches
+from harness.data.identity import check_same_data
 from harness.data.images import Batch, Draw, ImageSplit
 from harness.data.splits import Splits, check_same_images, load_splits
 
@@ -15,8 +16,10 @@ __all__ = [
     "EvalBatches",
     "ImageSplit",
     "Splits",
+    "check_same_data",
     "check_same_images",
     "eval_batches",
     "load_splits",
+    "raise_errors",
     "train_batches",
 ]

@@ -4,14 +4,14 @@ The training order hands out keys, epoch * N + index, not bare indices: the data
 has no state, so any worker process of any rank makes the same image from the same key.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_worker_info
 
 from harness.data import draws
 from harness.data.images import Batch, Draw, ImageSplit
-from harness.data.reading import as_is
+from harness.data.reading import as_is, one_line_for_lost_workers
 from harness.errors import DataError
 
 
@@ -40,7 +40,11 @@ class TrainingOrder(Sampler[int]):
 
 
 class AugmentedImages(Dataset[Batch]):
-    """A split as training sees it: augmented, addressed by the keys of `TrainingOrder`."""
+    """A split as training sees it: augmented, addressed by the keys of `TrainingOrder`.
+
+    In a worker process an error is returned, not raised: `DataLoader` would put a traceback into
+    its message. `raise_errors` raises it where the batches are used.
+    """
 
     def __init__(self, split: ImageSplit, *, seed: int) -> None:
         self._split = split
@@ -52,13 +56,20 @@ class AugmentedImages(Dataset[Batch]):
 
     def __getitem__(self, key: int) -> Batch:
         """Return one augmented image (C, H, W) and its label ()."""
-        images, labels = self.__getitems__([key])
-        return images[0], labels[0]
+        batch = self.__getitems__([key])
+        if isinstance(batch, DataError):
+            raise batch
+        return batch[0][0], batch[1][0]
 
-    def __getitems__(self, keys: Sequence[int]) -> Batch:
+    def __getitems__(self, keys: Sequence[int]) -> Batch | DataError:
         """Return an augmented batch; its keys are of one epoch."""
         draw = Draw(seed=self._seed, epoch=keys[0] // len(self))
-        return self._split.read([key % len(self) for key in keys], draw=draw)
+        try:
+            return self._split.read([key % len(self) for key in keys], draw=draw)
+        except DataError as error:
+            if get_worker_info() is None:
+                raise
+            return error
 
 
 def train_batches(split: ImageSplit, *, batch_size: int, seed: int) -> DataLoader[Batch]:
@@ -86,6 +97,23 @@ def train_batches(split: ImageSplit, *, batch_size: int, seed: int) -> DataLoade
         # An own generator: iterating must not advance the global one.
         generator=torch.Generator(),
     )
+
+
+def raise_errors(batches: Iterable[Batch | DataError]) -> Iterator[Batch]:
+    """Yield training batches, and raise what has happened to a worker process in their place.
+
+    Raises:
+        DataError: An image cannot be decoded, or a worker process was ended from outside.
+    """
+    iterator = iter(batches)
+    while True:
+        with one_line_for_lost_workers():
+            batch = next(iterator, None)
+        if batch is None:
+            return
+        if isinstance(batch, DataError):
+            raise DataError(*batch.args)
+        yield batch
 
 
 class EvalBatches:

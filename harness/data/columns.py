@@ -1,7 +1,5 @@
 """Find the image and the label column of a `datasets.Dataset`, and read both."""
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +8,6 @@ import pyarrow as pa
 from datasets import Array2D, ClassLabel, Dataset, Value
 from datasets import Image as ImageFeature
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from harness.errors import DataError
 
@@ -45,6 +42,8 @@ class Columns:
     image: str
     label: str
     class_names: tuple[str, ...]
+    label_values: tuple[Any, ...]
+    """What the column holds for each class; for a `ClassLabel` its index."""
 
 
 def find_columns(train: Dataset, *, test: Dataset | None, name: str) -> Columns:
@@ -58,13 +57,13 @@ def find_columns(train: Dataset, *, test: Dataset | None, name: str) -> Columns:
     for column in (image, label):
         if test is not None and column not in test.column_names:
             raise DataError(f"{name}: the test split has no column {column}; set data.test_split")
-    class_names = _class_names(train, test, label)
+    class_names, values = _classes(train, test, label, name=name)
     if len(class_names) < MIN_CLASSES:
         raise DataError(
             f"{name}: column {label} holds {len(class_names)} class, the least is {MIN_CLASSES}; "
             "check data.path or data.train_split"
         )
-    return Columns(image=image, label=label, class_names=class_names)
+    return Columns(image=image, label=label, class_names=class_names, label_values=values)
 
 
 def read_labels(
@@ -76,16 +75,18 @@ def read_labels(
         DataError: A label is missing or is not one of the classes.
     """
     labels = selection.rows.data.column(columns.label).take(selection.indices).to_pylist()
-    index_of = {class_name: index for index, class_name in enumerate(columns.class_names)}
-    indices = [index_of.get(x, -1) if isinstance(x, str) else x for x in labels]
-    for label, index in zip(labels, indices, strict=True):
-        if index is None or not 0 <= index < len(columns.class_names):
+    if isinstance(selection.rows.features[columns.label], ClassLabel):
+        index_of = {index: index for index in range(len(columns.class_names))}
+    else:
+        index_of = {value: index for index, value in enumerate(columns.label_values)}
+    for label in set(labels):
+        if label not in index_of:
             raise DataError(
                 f"{name}: the {split} split holds label {label}, outside the "
                 f"{len(columns.class_names)} classes of the training images; "
                 "choose a labelled split with data.train_split and data.test_split"
             )
-    return np.asarray(indices, dtype=np.int64)
+    return np.asarray([index_of[label] for label in labels], dtype=np.int64)
 
 
 def is_pixel_array(feature: Any) -> bool:
@@ -108,38 +109,6 @@ def without_decoding(selection: Selection, *, column: str) -> Dataset:
     """Return the image column of the chosen rows, left encoded, for `decode_image`."""
     images = selection.chosen_rows().select_columns([column])
     return images.cast_column(column, ImageFeature(decode=False))
-
-
-def is_gray(image: Image.Image) -> bool:
-    """Tell whether an image that `decode_image` returned has one channel."""
-    return image.mode in ("1", "L")
-
-
-def decode_image(entry: Any, *, place: str) -> Image.Image:
-    """Return one image, upright; 16-bit gray images keep their high bytes.
-
-    Args:
-        entry: What an undecoded image column holds: a mapping with `bytes`, `path` or both.
-        place: Which image it is, for the message.
-
-    Raises:
-        DataError: The image cannot be decoded.
-    """
-    entry = entry or {}
-    path = entry.get("path") or ""
-    content = entry.get("bytes")
-    try:
-        with Image.open(path if content is None else io.BytesIO(content)) as opened:
-            image = ImageOps.exif_transpose(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        where = f" ({path})" if path else ""
-        reason = "it is not a whole image file" if isinstance(error, OSError) else str(error)
-        raise DataError(
-            f"{place}{where} cannot be decoded: {reason}; replace or remove it"
-        ) from None
-    if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image
 
 
 def _find_image_column(rows: Dataset, *, name: str) -> str:
@@ -179,17 +148,34 @@ def _find_label_column(rows: Dataset, *, name: str) -> str:
     return str(ranked[0])
 
 
-def _class_names(train: Dataset, test: Dataset | None, label: str) -> tuple[str, ...]:
+def _classes(
+    train: Dataset, test: Dataset | None, label: str, *, name: str
+) -> tuple[tuple[str, ...], tuple[Any, ...]]:
+    """Return the names of the classes, and what the column holds for each."""
     feature = train.features[label]
     if isinstance(feature, ClassLabel):
-        return tuple(feature.names)
-    values: Sequence[Any] = train.unique(label)
-    if any(isinstance(value, str) for value in values):
-        return tuple(sorted(str(value) for value in values if value is not None))
-    largest = max((int(value) for value in values if value is not None), default=-1)
-    if test is not None:
-        largest = max([largest, *(int(v) for v in test.unique(label) if v is not None)])
-    return tuple(str(index) for index in range(largest + 1))
+        _check_same_names(feature, None if test is None else test.features[label], name=name)
+        return tuple(feature.names), tuple(range(len(feature.names)))
+    values = [value for value in train.unique(label) if value is not None]
+    unusable = [value for value in values if not isinstance(value, str | int)]
+    if unusable:
+        raise DataError(
+            f"{name}: column {label} holds {unusable[0]}, a label is a text or a whole number; "
+            "choose an image classification set"
+        )
+    # Each value that occurs is a class: 7, 300 and 5000 are three.
+    values = sorted(values)
+    return tuple(str(value) for value in values), tuple(values)
+
+
+def _check_same_names(train: ClassLabel, test: Any, *, name: str) -> None:
+    """Check that a label's number means the same class in both splits."""
+    if isinstance(test, ClassLabel) and test.names != train.names:
+        raise DataError(
+            f"{name}: the test split numbers the classes otherwise than the training split "
+            f"({', '.join(test.names[:3])} ... and {', '.join(train.names[:3])} ...); "
+            "write both with the same class names, in one order"
+        )
 
 
 def _flat_values(array: pa.Array) -> NDArray[np.uint8]:

@@ -6,7 +6,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from harness.data.columns import Selection, decode_image, without_decoding
+from harness.data.columns import Selection, without_decoding
+from harness.data.decoding import decode_image
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -15,13 +16,20 @@ class EncodedImages:
     """Rows of a set whose images are decoded at each request, upright and as RGB."""
 
     def __init__(
-        self, selection: Selection, *, column: str, name: str, eval_transform: Transform
+        self,
+        selection: Selection,
+        *,
+        column: str,
+        name: str,
+        eval_transform: Transform,
+        significant_bits: int | None = None,
     ) -> None:
         self._rows = without_decoding(selection, column=column)
         self._indices = selection.indices
         self._column = column
         self._name = name
         self._eval_transform = eval_transform
+        self._significant_bits = significant_bits
 
     def decode(self, numbers: Sequence[int]) -> Iterator[Image.Image]:
         """Yield the images at `numbers` in their own sizes, one in memory at a time.
@@ -32,7 +40,8 @@ class EncodedImages:
         entries = self._rows[list(numbers)][self._column]
         for number, entry in zip(numbers, entries, strict=True):
             place = f"row {self._indices[number]} of {self._name}"
-            yield decode_image(entry, place=place).convert("RGB")
+            bits = self._significant_bits
+            yield decode_image(entry, place=place, significant_bits=bits).convert("RGB")
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
         """Return the images at `numbers` as evaluation takes them, uint8 (N, 3, H, W).

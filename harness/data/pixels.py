@@ -10,19 +10,19 @@ from torchvision.transforms.v2.functional import center_crop, resize
 
 from harness.data.columns import (
     Selection,
-    decode_image,
-    is_gray,
     is_pixel_array,
     read_array_column,
     without_decoding,
 )
+from harness.data.decoding import decode_image, is_gray
+from harness.run.config import DataConfig
 
 MAX_MEMORY_BYTES = 2**30
 """Sets that take more as uint8 pixels are decoded as they are used."""
 
 
 def read_small_images(
-    selections: Mapping[str, Selection], *, column: str, name: str, image_size: int | None
+    selections: Mapping[str, Selection], *, column: str, config: DataConfig
 ) -> dict[str, Tensor] | None:
     """Return the pixels of each split, uint8 (N, C, H, W), or None if they must stay encoded.
 
@@ -32,8 +32,8 @@ def read_small_images(
     Args:
         selections: The chosen rows of each split, by its name.
         column: The image column.
-        name: The set's name, for messages.
-        image_size: Bring the shorter side to this and crop the centre; None keeps the size.
+        config: With the set's name, `significant_bits`, and `image_size`: the shorter side is
+            brought to it and the centre cropped; None keeps the size.
 
     Raises:
         DataError: An image cannot be decoded.
@@ -44,15 +44,15 @@ def read_small_images(
             for split, selection in selections.items()
         }
     else:
-        arrays = _decode_all(selections, column=column, name=name)
+        arrays = _decode_all(selections, column=column, config=config)
         if arrays is None:
             return None
         pixels = _stack(arrays)
-    return {split: _resized(tensor, image_size) for split, tensor in pixels.items()}
+    return {split: _resized(tensor, config.image_size) for split, tensor in pixels.items()}
 
 
 def _decode_all(
-    selections: Mapping[str, Selection], *, column: str, name: str
+    selections: Mapping[str, Selection], *, column: str, config: DataConfig
 ) -> dict[str, list[NDArray[np.uint8]]] | None:
     num_images = sum(len(selection) for selection in selections.values())
     arrays: dict[str, list[NDArray[np.uint8]]] = {split: [] for split in selections}
@@ -60,7 +60,11 @@ def _decode_all(
     for split, selection in selections.items():
         rows = without_decoding(selection, column=column)
         for index, row in zip(selection.indices, rows, strict=True):
-            image = decode_image(row[column], place=f"row {index} of {name} ({split} split)")
+            image = decode_image(
+                row[column],
+                place=f"row {index} of {config.name} ({split} split)",
+                significant_bits=config.significant_bits,
+            )
             image = image.convert("L" if is_gray(image) else "RGB")
             num_bytes = num_images * image.width * image.height * len(image.getbands())
             if num_bytes > MAX_MEMORY_BYTES or image.size != (size or image.size):

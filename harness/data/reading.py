@@ -5,6 +5,7 @@ up to `MAX_KEPT_BYTES`; only the rest is decoded again by the next pass.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -100,16 +101,12 @@ class EvalReader:
 
     def _next(self, outcomes: Iterator[Any]) -> Any:
         try:
-            return next(outcomes)
-        except RuntimeError as problem:
-            if "DataLoader worker" not in str(problem):
-                raise
-        # The pool is of no use without one of its processes; the next pass makes another.
-        self._pool = self._pass_in_pool = None
-        raise DataError(
-            "a process that decodes images was ended from outside; free memory, or lower "
-            "data.num_workers"
-        )
+            with one_line_for_lost_workers():
+                return next(outcomes)
+        except DataError:
+            # The pool is of no use without one of its processes; the next pass makes another.
+            self._pool = self._pass_in_pool = None
+            raise
 
     def _start_pass(self, keys: Sequence[_Key]) -> Iterator[Any]:
         """Hand keys to the pool; what is left of a former pass in it is dropped."""
@@ -156,6 +153,28 @@ class _Decoding(Dataset[Tensor | DataError]):
             return self._images[split].pixels(numbers)
         except DataError as error:
             return error
+
+
+@contextmanager
+def one_line_for_lost_workers() -> Iterator[None]:
+    """Say in one line, inside the block, that a worker process of a `DataLoader` was killed.
+
+    Raises:
+        DataError: It was.
+    """
+    try:
+        yield
+    except (ConnectionError, EOFError):
+        pass  # It was killed while it handed over what it had decoded.
+    except RuntimeError as problem:
+        if "DataLoader worker" not in str(problem):
+            raise
+    else:
+        return
+    raise DataError(
+        "a process that decodes images was ended from outside; free memory, or lower "
+        "data.num_workers"
+    )
 
 
 def as_is(outcome: Any) -> Any:

@@ -4,7 +4,7 @@ Nothing is decoded, shuffled or split here.
 """
 
 import glob
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from datasets import Array2D, ClassLabel, Dataset, DatasetDict, Features
 from numpy.typing import NDArray
 
 from harness.data.idx_files import read_idx
+from harness.data.image_folder import NAME_COLUMN, read_class_folders
 from harness.errors import DataError
 from harness.run.config import DataConfig
 
@@ -29,6 +30,8 @@ FASHION_MNIST_CLASSES = (
 OTHER_TEST_SPLITS = ("test", "validation", "val", "valid")
 """Taken, in this order, as the test split where `data.test_split` is not there."""
 HUB_TIMEOUT_SECONDS = 5.0
+TAKE_A_PATH = ("fashion_mnist", "imagefolder", "parquet")
+"""Sets that lie in a folder of the user's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class Source:
 
     train: Dataset
     test: Dataset | None
+    name_column: str | None = None
+    """The column of what images are known by; None where they are known by their contents."""
 
 
 def load_source(config: DataConfig) -> Source:
@@ -51,6 +56,11 @@ def load_source(config: DataConfig) -> Source:
         "imagefolder": _load_image_folder,
         "parquet": _load_parquet,
     }
+    if config.path is not None and config.name not in TAKE_A_PATH:
+        raise DataError(
+            f"data.path {config.path} is set, but {config.name} takes none; set it to null, or "
+            f"data.name to {', '.join(TAKE_A_PATH[:-1])} or {TAKE_A_PATH[-1]}"
+        )
     return loaders.get(config.name, _load_hub)(config)
 
 
@@ -135,17 +145,11 @@ def _load_image_folder(config: DataConfig) -> Source:
             "per class; set data.path or data.train_split"
         )
     test_split = next((n for n in _test_names(config) if (folder / n).is_dir()), None)
-    names = {"train": config.train_split, "test": test_split}
-    files = {
-        split: f"{glob.escape(str(folder / name))}/**"
-        for split, name in names.items()
-        if name is not None
-    }
-    return _pick_splits(
-        _load("imagefolder", config, data_files=files, drop_labels=False),
-        train="train",
-        test="test" if test_split else None,
-    )
+    train = read_class_folders(folder / config.train_split)
+    if test_split is None:
+        return Source(train=train, test=None, name_column=NAME_COLUMN)
+    test = read_class_folders(folder / test_split, class_names=train.features["label"].names)
+    return Source(train=train, test=test, name_column=NAME_COLUMN)
 
 
 def _load_parquet(config: DataConfig) -> Source:
@@ -153,20 +157,32 @@ def _load_parquet(config: DataConfig) -> Source:
     if path.is_file():
         train, test = [path], []
     elif path.is_dir():
-        train = sorted(path.rglob(f"{config.train_split}*.parquet"))
-        found = (sorted(path.rglob(f"{name}*.parquet")) for name in _test_names(config))
+        train = _parquet_files(path, config.train_split)
+        found = (_parquet_files(path, name) for name in _test_names(config))
         test = next((files for files in found if files), [])
     else:
-        raise DataError(f"parquet: data.path {path} is not there; check data.path")
+        raise DataError(
+            f"parquet: data.path {path} is neither a file nor a folder; give --data-path"
+        )
     if not train:
         raise DataError(
             f"parquet: {path} has no {config.train_split}*.parquet; "
             "set data.path or data.train_split"
         )
-    files = {"train": train, "test": test}
-    data_files = {split: [str(file) for file in paths] for split, paths in files.items() if paths}
-    splits = _load("parquet", config, data_files=data_files)
-    return _pick_splits(splits, train="train", test="test" if test else None)
+    # One by one: together, the test files would be read by the class names of the training files.
+    return Source(
+        train=_read_parquet(train, config), test=_read_parquet(test, config) if test else None
+    )
+
+
+def _read_parquet(files: Sequence[Path], config: DataConfig) -> Dataset:
+    # `datasets` takes each path for a pattern: p[1] would read its neighbour p1.
+    patterns = [glob.escape(str(file)) for file in files]
+    return _load("parquet", config, data_files={"rows": patterns})["rows"]
+
+
+def _parquet_files(folder: Path, split: str) -> list[Path]:
+    return sorted(folder.rglob(f"{glob.escape(split)}*.parquet"))
 
 
 def _load_hub(config: DataConfig, *, name: str | None = None) -> Source:
@@ -223,5 +239,7 @@ def _required_path(config: DataConfig) -> Path:
     if config.path is None:
         raise DataError(f"{config.name}: data.path is not set; set it to the folder of the images")
     if not config.path.exists():
-        raise DataError(f"{config.name}: data.path {config.path} is not there; check data.path")
+        raise DataError(
+            f"{config.name}: data.path {config.path} is not there; give --data-path where it lies"
+        )
     return config.path

@@ -1,32 +1,26 @@
-"""Split an image set into train, search and test, and choose how its images are held.
-
-Search images are drawn from the training images by a permutation seeded by the run. The test split
-is used as it comes; where there is none, a fifth is held out by a permutation that no seed changes,
-so that all seeds are compared on the same test images.
-"""
+"""Load an image set as train, search and test, and choose how its images are held."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from torch import Tensor
 
-from harness.data import draws
-from harness.data.columns import Columns, Selection, find_columns, read_labels
+from harness.data.choice import Parts, choose_rows
 from harness.data.encoded import EncodedImages
+from harness.data.identity import identify
 from harness.data.images import DecodedSplit, ImageSplit, MemorySplit
 from harness.data.pixels import read_small_images
 from harness.data.reading import EvalReader
-from harness.data.sources import Source, load_source
+from harness.data.sources import load_source
 from harness.errors import DataError
 from harness.run.config import DataConfig
+from harness.run.data_file import DataIdentity, SplitIdentity
 
-HELD_OUT_SHARE = 5
-"""One image in this many is held out as the test split of a set that brings none."""
+MAX_CLASSES_SHOWN = 20
+"""Classes whose images are counted one by one in the line about a set."""
 IMAGES_AT_ONCE = 4096
 """Images whose pixels are summed at once, to bound memory."""
 
@@ -47,20 +41,39 @@ class Splits:
     std: tuple[float, ...]
     """Per channel, of pixels scaled to 0..1; every image is divided by it."""
     class_names: tuple[str, ...]
+    identities: Mapping[str, SplitIdentity]
+    """Of each split, by its name."""
+
+    @property
+    def identity(self) -> DataIdentity:
+        """What a run keeps of its images, to know them again."""
+        return DataIdentity(
+            class_names=self.class_names,
+            channels=self.in_channels,
+            image_size=self.image_size,
+            mean=self.mean,
+            std=self.std,
+            **self.identities,
+        )
+
+    def describe(self) -> str:
+        """Return in one line how many images there are, and of which classes."""
+        counts = torch.bincount(self.train.labels, minlength=self.num_classes).tolist()
+        shown = [f"{name} {count}" for name, count in zip(self.class_names, counts, strict=True)]
+        if len(shown) > MAX_CLASSES_SHOWN:
+            half = MAX_CLASSES_SHOWN // 2
+            between = f"... {min(counts)} to {max(counts)} each ..."
+            shown = [*shown[:half], between, *shown[-half:]]
+        return (
+            f"{len(self.train)} training, {len(self.search)} search and {len(self.test)} test "
+            f"images of {' x '.join(map(str, self.input_size))}; training images of "
+            f"{self.num_classes} classes: {', '.join(shown)}"
+        )
 
     @property
     def input_size(self) -> tuple[int, int, int]:
         """Channels, height and width of an image as fed to the network."""
         return (self.in_channels, *self.image_size)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parts:
-    """The chosen images and labels of each split, by its name."""
-
-    columns: Columns
-    selections: Mapping[str, Selection]
-    labels: Mapping[str, Tensor]
 
 
 def check_same_images(
@@ -92,89 +105,26 @@ def load_splits(config: DataConfig, *, seed: int) -> Splits:
         DataError: The set is missing, unreadable, unlabelled or too small for what was asked.
     """
     source = load_source(config)
-    parts = _choose_rows(source, config, seed)
-    pixels = read_small_images(
-        parts.selections, column=parts.columns.image, name=config.name, image_size=config.image_size
-    )
+    parts = choose_rows(source, config, seed=seed)
+    pixels = read_small_images(parts.selections, column=parts.columns.image, config=config)
+    is_in_memory = pixels is not None
+    identities = identify(parts, name_column=source.name_column, is_in_memory=is_in_memory)
     if pixels is not None:
-        return _hold_in_memory(parts, config, pixels)
+        return _hold_in_memory(parts, config, pixels, identities)
     if config.image_size is None:
         raise DataError(
             f"{config.name}: data.image_size is null, but the images are of several sizes or too "
             "many to hold in memory; set data.image_size"
         )
-    return _decode_as_needed(parts, config, config.image_size)
+    return _decode_as_needed(parts, config, config.image_size, identities)
 
 
-def _choose_rows(source: Source, config: DataConfig, seed: int) -> _Parts:
-    columns = find_columns(source.train, test=source.test, name=config.name)
-    train, test = _train_and_test(source)
-    num_train = _num_train(config, num_rows=len(train))
-    num_test = _num_test(config, num_rows=len(test))
-    order = draws.permutation(len(train), purpose=draws.SEARCH, seed=seed)
-    # All three stay shuffled, so that the first images of each are a fair sample of its classes.
-    search, rest = order[: config.search_images], order[config.search_images :]
-    selections = {
-        "train": _narrow(train, rest[:num_train]),
-        "search": _narrow(train, search),
-        "test": _narrow(test, _fixed_order(len(test))[:num_test]),
-    }
-    labels = {
-        split: torch.from_numpy(
-            read_labels(selection, columns=columns, name=config.name, split=split)
-        )
-        for split, selection in selections.items()
-    }
-    return _Parts(columns=columns, selections=selections, labels=labels)
-
-
-def _train_and_test(source: Source) -> tuple[Selection, Selection]:
-    num_rows = len(source.train)
-    if source.test is not None:
-        train = Selection(rows=source.train, indices=np.arange(num_rows))
-        return train, Selection(rows=source.test, indices=np.arange(len(source.test)))
-    everything = Selection(rows=source.train, indices=np.arange(num_rows))
-    order = _fixed_order(num_rows)
-    num_test = num_rows // HELD_OUT_SHARE
-    return _narrow(everything, order[num_test:]), _narrow(everything, order[:num_test])
-
-
-def _fixed_order(count: int) -> NDArray[np.int64]:
-    return draws.permutation(count, purpose=draws.HOLD_OUT, seed=0)
-
-
-def _narrow(selection: Selection, places: NDArray[np.int64]) -> Selection:
-    return Selection(rows=selection.rows, indices=selection.indices[places])
-
-
-def _num_train(config: DataConfig, *, num_rows: int) -> int:
-    num_left = num_rows - config.search_images
-    if num_left < 1:
-        raise DataError(
-            f"data.search_images {config.search_images} leaves none of the {num_rows} training "
-            f"images of {config.name}; lower data.search_images"
-        )
-    if config.train_images is not None and config.train_images > num_left:
-        raise DataError(
-            f"data.train_images {config.train_images} is more than the {num_left} images of "
-            f"{config.name} left beside data.search_images {config.search_images}; "
-            "lower one of them"
-        )
-    return config.train_images or num_left
-
-
-def _num_test(config: DataConfig, *, num_rows: int) -> int:
-    if config.test_images is not None and config.test_images > num_rows:
-        raise DataError(
-            f"data.test_images {config.test_images} is more than the {num_rows} test images of "
-            f"{config.name}; lower data.test_images"
-        )
-    if num_rows == 0:
-        raise DataError(f"{config.name} has no test images; add some or set data.test_split")
-    return config.test_images or num_rows
-
-
-def _hold_in_memory(parts: _Parts, config: DataConfig, pixels: Mapping[str, Tensor]) -> Splits:
+def _hold_in_memory(
+    parts: Parts,
+    config: DataConfig,
+    pixels: Mapping[str, Tensor],
+    identities: Mapping[str, SplitIdentity],
+) -> Splits:
     mean, std = channel_statistics(pixels["train"])
     splits = {
         split: MemorySplit(
@@ -196,10 +146,13 @@ def _hold_in_memory(parts: _Parts, config: DataConfig, pixels: Mapping[str, Tens
         mean=mean,
         std=std,
         class_names=parts.columns.class_names,
+        identities=identities,
     )
 
 
-def _decode_as_needed(parts: _Parts, config: DataConfig, image_size: int) -> Splits:
+def _decode_as_needed(
+    parts: Parts, config: DataConfig, image_size: int, identities: Mapping[str, SplitIdentity]
+) -> Splits:
     shape = (3, image_size, image_size)
     normalisation = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
     flip = 0.5 if config.horizontal_flip else 0.0
@@ -214,6 +167,7 @@ def _decode_as_needed(parts: _Parts, config: DataConfig, image_size: int) -> Spl
             column=parts.columns.image,
             name=f"{config.name} ({split} split)",
             eval_transform=eval_transform,
+            significant_bits=config.significant_bits,
         )
         for split, selection in parts.selections.items()
     }
@@ -232,6 +186,7 @@ def _decode_as_needed(parts: _Parts, config: DataConfig, image_size: int) -> Spl
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
         class_names=parts.columns.class_names,
+        identities=identities,
     )
 
 

@@ -65,8 +65,20 @@ class DataConfig(Section):
     """Folder of the idx files, of the image folder, or of the parquet files."""
     image_size: int | None = Field(default=None, ge=4)
     """Height and width in pixels that images are brought to; null keeps their own size."""
+    split_by: Annotated[Literal["sample", "position"], Since(format=3, before="position")] = (
+        "sample"
+    )
+    """How an image falls to train, search or test. `sample`: by a hash of its name below the class
+    folders, or of its contents, so other images that come or go move none that was trained on into
+    the search or test split. `position`: by its place among all images, as until format 2."""
     search_images: int = Field(default=300, ge=1)
-    """Images held out of the training images to score policies; never trained on."""
+    """Images held out of the training images to score policies; never trained on. By sample these
+    are the ones with the smallest hashes."""
+    search_share: Annotated[float | None, Since(format=3, before=None)] = Field(
+        default=None, gt=0, lt=1
+    )
+    """In place of `search_images`, the share of the training images that is held out: each image is
+    then decided by itself alone, also where others are removed. Only by sample."""
     train_images: int | None = Field(default=None, ge=1)
     """Use only this many of the remaining training images; null uses all."""
     test_images: int | None = Field(default=None, ge=1)
@@ -80,8 +92,22 @@ class DataConfig(Section):
     """Name of the hub set's or folder's training split."""
     test_split: str = "test"
     """Name of the hub set's or folder's test split."""
+    significant_bits: Annotated[int | None, Since(format=3, before=16)] = Field(
+        default=None, ge=9, le=16
+    )
+    """How many bits of images that store 16 per channel hold the value (12 from many cameras); null
+    takes all 16, and refuses an image whose highest bit is unused."""
     num_workers: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=0, ge=0)
     """Processes that decode images; sets small enough to be held in memory need none."""
+
+    @model_validator(mode="after")
+    def _check_share(self) -> Self:
+        if self.search_share is not None and self.split_by != "sample":
+            raise ValueError(
+                f"search_share {self.search_share} needs split_by sample; "
+                "set data.search_images in its place"
+            )
+        return self
 
 
 class QuantConfig(Section):
@@ -207,6 +233,12 @@ class Config(Section):
                     "eval.batch_size, or set it to 0"
                 )
         return self
+
+    def with_data_path(self, path: Path | None) -> "Config":
+        """Return this configuration with the images in another place; None changes nothing."""
+        if path is None:
+            return self
+        return self.model_copy(update={"data": self.data.model_copy(update={"path": path})})
 
     def deciding_settings(self) -> dict[str, Any]:
         """Return the settings that decide the weights, by `key` and `section.key`, as JSON."""

@@ -43,6 +43,11 @@ class RunDir:
         return self.path / "network.json"
 
     @property
+    def data_file_path(self) -> Path:
+        """Which images the run was given; absent in runs of format 2."""
+        return self.path / "data.json"
+
+    @property
     def environment_path(self) -> Path:
         """Versions and hardware of the last process that trained here."""
         return self.path / "environment.json"

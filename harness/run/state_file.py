@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.errors import CheckpointError
 from harness.run.config import CONFIG_FORMAT, Config
+from harness.run.data_file import data_identity
 from harness.run.files import FileFormat, read_json, write_json
 from harness.run.folder import RunDir
 from harness.run.manifest import older_one, read_checked
@@ -18,7 +19,7 @@ from harness.run.settings import difference, flat, nested, setting_names
 from harness.run.yaml_values import read_mapping
 
 STATE_FILE = "state.json"
-STATE_KEYS = ("step", "steps_per_epoch", "task", "configuration")
+STATE_KEYS = ("step", "steps_per_epoch", "task", "configuration", "data")
 
 
 def save_state(checkpoint: Path, state: dict[str, Any]) -> bytes:
@@ -26,13 +27,17 @@ def save_state(checkpoint: Path, state: dict[str, Any]) -> bytes:
 
     Args:
         checkpoint: The checkpoint's folder.
-        state: `step`, `steps_per_epoch`, `task` (what the task keeps between steps) and
-            `configuration` (the settings that decide the weights, by name).
+        state: `step`, `steps_per_epoch`, `task` (what the task keeps between steps), `data` (which
+            images it was trained on) and `configuration` (the settings that decide the weights, by
+            name).
     """
     # In the form of config.yaml, so that the upgrade steps of that file reach it too.
     configuration = {"format": CONFIG_FORMAT.version, **nested(state["configuration"])}
     path = checkpoint / STATE_FILE
-    write_json(path, {**state, "configuration": configuration}, file_format=_format_of(checkpoint))
+    identity = state.get("data")
+    data = None if identity is None else identity.to_json()
+    values = {**state, "data": data, "configuration": configuration}
+    write_json(path, values, file_format=_format_of(checkpoint))
     return path.read_bytes()
 
 
@@ -53,7 +58,12 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
             raise CheckpointError(f"checkpoint file {path} has {key} {state[key]!r}; {remedy}")
     configuration = CONFIG_FORMAT.upgraded(state["configuration"], path)
     settings = flat(configuration, setting_names(Config, deciding_only=True))
-    return {**{key: state[key] for key in STATE_KEYS}, "configuration": settings}
+    try:
+        data = None if state["data"] is None else data_identity(state["data"])
+    except ValueError as problem:
+        raise CheckpointError(f"checkpoint file {path} has {problem}; {remedy}") from None
+    kept = {key: state[key] for key in STATE_KEYS}
+    return {**kept, "configuration": settings, "data": data}
 
 
 def written_format(checkpoint: Path) -> int:
@@ -78,7 +88,8 @@ def check_configuration(checkpoint: Path, config: Config) -> None:
 
 def _format_of(checkpoint: Path) -> FileFormat:
     to_format_2 = partial(_to_format_2, checkpoint=checkpoint)
-    return FileFormat(name="checkpoint state", upgrades=(to_format_2,), error=CheckpointError)
+    upgrades = (to_format_2, _to_format_3)
+    return FileFormat(name="checkpoint state", upgrades=upgrades, error=CheckpointError)
 
 
 def _to_format_2(values: dict[str, Any], *, checkpoint: Path) -> dict[str, Any]:
@@ -102,6 +113,11 @@ def _to_format_2(values: dict[str, Any], *, checkpoint: Path) -> dict[str, Any]:
     kept = {key: value for key, value in values.items() if key != "config_fingerprint"}
     # Runs of that time trained every candidate of their network: no task had a state.
     return {"task": {}, **kept, "configuration": {"format": 1, **settings}}
+
+
+def _to_format_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Say that nobody noted which images the run was given."""
+    return {"data": None, **values}
 
 
 def _digest_of_format_1(settings: dict[str, Any]) -> str:

@@ -55,6 +55,8 @@ class SearchOptions:
     evaluations: int | None = None
     seed: int = 0
     resume: bool = False
+    data_path: Path | None = None
+    """Where the run's images lie now; None for where they lay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ def search(
                 f"{target.folder} holds a search already; give --resume to go on with it, "
                 "or another --out"
             )
-    trained = load_run(run)
+    trained = load_run(run, data_path=options.data_path)
     archive = PolicyArchive()
     if not trained.is_main_process:
         observer = SILENCE

@@ -7,11 +7,13 @@ from typing import Any
 from accelerate import Accelerator
 from timm.utils import ModelEmaV3
 
-from harness.data import Splits, load_splits, train_batches
+from harness.data import Splits, check_same_data, load_splits, train_batches
 from harness.errors import CheckpointError, DataError
 from harness.run.config import Config
+from harness.run.data_file import save_data
 from harness.run.files import write_json
 from harness.run.folder import ENVIRONMENT_FORMAT, RunDir
+from harness.run.state_file import load_state
 from harness.runtime import environment, lay_channels_last
 from harness.training.float_task import FloatTask
 from harness.training.loop import Loop
@@ -48,8 +50,11 @@ def assemble(
     splits = load_splits(config.data, seed=config.seed)
     task = create_task(config, splits, accelerator)
     if checkpoint is not None:
+        origin = RunDir(checkpoint.absolute().parents[1])
         # Where the images lie may change: what lies there is compared before anything is written.
-        task.check_description(RunDir(checkpoint.absolute().parents[1]))
+        check_same_data(load_state(checkpoint)["data"], splits.identity, run=origin.path)
+        task.check_description(origin)
+    logger.info("%s", splits.describe())
     task.model.to(accelerator.device)
     # Before all that looks at the parameters' memory: gradients and moments are laid out like it.
     lay_channels_last(task.model)
@@ -63,6 +68,7 @@ def assemble(
         ema=ModelEmaV3(task.model, decay=config.train.ema_decay, use_warmup=True),
         optimizers=create_optimizers(task.model, config.train),
         configuration=config.deciding_settings(),
+        data=splits.identity,
     )
     if checkpoint is not None:
         # Before Accelerate as well: it may hand out copies of weights and moments as they are now.
@@ -83,6 +89,7 @@ def assemble(
     state.steps_per_epoch = len(loader)
     if accelerator.is_main_process:
         run.save_config(config)
+        save_data(run.data_file_path, splits.identity)
         write_json(run.environment_path, environment(), file_format=ENVIRONMENT_FORMAT)
         task.write_description(run)
     return Loop(config, run, accelerator, state=state, model=model, loader=loader)

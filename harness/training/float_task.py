@@ -11,6 +11,7 @@ from harness.run.config import Config
 from harness.runtime import seed_everything
 from harness.training.losses import PassContext, evaluate_terms, float_terms
 from harness.training.task import Task
+from harness.training.weights_origin import check_origin
 
 
 def build_float_network(config: Config, splits: Splits) -> nn.Module:
@@ -25,6 +26,7 @@ def build_float_network(config: Config, splits: Splits) -> nn.Module:
     )
     if config.model.weights is not None:
         load_float_weights(model, config.model.weights)
+        check_origin(config, splits)
     return model
 
 

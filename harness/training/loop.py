@@ -10,6 +10,7 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from harness.checkpoint import save_checkpoint
+from harness.data import raise_errors
 from harness.errors import Stopped
 from harness.observer import SILENCE, Observer
 from harness.run.config import Config
@@ -98,7 +99,7 @@ class Loop:
         while it validates or saves: if it left then, the others would wait for it for ever.
         """
         self._model.train()
-        for images, labels in self._remaining_batches():
+        for images, labels in raise_errors(self._remaining_batches()):
             losses = self._take_step(images, labels)
             advance()
             step = self.state.step

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from harness.checkpoint import fill, load_checkpoint
 from harness.errors import CheckpointError
+from harness.run.data_file import DataIdentity
 from harness.run.manifest import older_one
 from harness.training.task import Task
 
@@ -25,6 +26,8 @@ class TrainingState:
     """By name; as Accelerate has wrapped them, once it has."""
     configuration: dict[str, Any] = field(default_factory=dict)
     """The settings that decide the weights, by name."""
+    data: DataIdentity | None = None
+    """Which images it is trained on."""
     steps_per_epoch: int = 0
     """Of every rank alike; known once Accelerate has shared the images out."""
     step: int = 0
@@ -41,6 +44,7 @@ class TrainingState:
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
             "configuration": self.configuration,
+            "data": self.data,
             "task": self.task.state_dict(),
             "model": self.task.model.state_dict(),
             "ema": self.ema.module.state_dict(),
@@ -50,7 +54,7 @@ class TrainingState:
     def restore(self, checkpoint: Path) -> None:
         """Take up what a checkpoint holds.
 
-        The configuration stays: it was compared with the checkpoint's before anything was built.
+        Configuration and images stay: they were compared with the checkpoint's before.
 
         Raises:
             CheckpointError: The checkpoint is incomplete, damaged, or of another network.

@@ -33,6 +33,11 @@ def golden(name: str) -> Any:
     return json.loads((FOLDER / name).read_text(encoding="utf-8"))
 
 
+def recorded_overrides() -> list[str]:
+    """Return the settings of the golden runs, with those that came later as they were then."""
+    return [*golden("loss_curves.json")["overrides"], "data.split_by=position"]
+
+
 def kernels() -> str:
     """Return a digest of three optimizer steps of a float network: equal where the kernels are."""
     torch.manual_seed(0)

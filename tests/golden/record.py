@@ -15,7 +15,7 @@ import torch
 FOLDER = Path(__file__).parent
 sys.path += [str(FOLDER), str(FOLDER.parent / "journeys")]
 
-from golden_files import golden, is_recording_machine  # noqa: E402
+from golden_files import is_recording_machine, recorded_overrides  # noqa: E402
 from journey_runs import signal_in_step  # noqa: E402
 
 from harness.errors import Stopped  # noqa: E402
@@ -34,7 +34,7 @@ def main() -> None:
     if not is_recording_machine():
         raise SystemExit("the kernels are not those of the older recordings; floats would differ")
     loop.LOG_EVERY_STEPS = 1
-    config = load_config(None, overrides=golden("loss_curves.json")["overrides"])
+    config = load_config(None, overrides=recorded_overrides())
     folder = FOLDER / "runs" / sys.argv[1]
     run = train(config, out=folder / "finished")
     search(run, ["30%"], options=SearchOptions(evaluations=60))

@@ -18,6 +18,7 @@ from golden_files import (
     golden,
     is_recording_machine,
     made_up_errors,
+    recorded_overrides,
 )
 from safetensors.torch import load_file
 
@@ -46,7 +47,7 @@ EMA = "checkpoints/step_00000020/ema.safetensors"
 def tiny(monkeypatch):
     """The configuration of the golden runs, with a line of metrics at every step."""
     monkeypatch.setattr(loop, "LOG_EVERY_STEPS", 1)
-    return golden("loss_curves.json")["overrides"]
+    return recorded_overrides()
 
 
 @pytest.fixture(params=sorted(RUNS))

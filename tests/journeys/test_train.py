@@ -109,7 +109,6 @@ def test_settings_that_decide_no_weights_do_not(trained_run, tmp_path):
     """All of them at once, and they may change while a run goes on."""
     out = tmp_path / "run"
     others = {
-        "data.path": str(tmp_path),
         "data.num_workers": 1,
         "train.validate_every_epochs": 1,
         "train.checkpoint_every_epochs": 2,
@@ -316,8 +315,8 @@ def test_out_where_nothing_can_be_made_is_refused(refused):
             "was made with another configuration: seed is 0 there and 1 here; use or restore that",
         ),
         (
-            lambda text: text.replace("format: 2", "format: 3"),
-            "config.yaml has format 3, this version reads up to 2; update harness",
+            lambda text: text.replace("format: 3", "format: 4"),
+            "config.yaml has format 4, this version reads up to 3; update harness",
         ),
     ],
 )
@@ -439,7 +438,7 @@ def test_a_run_follows_its_images_to_another_folder_but_takes_no_others(tmp_path
     with signal_in_step(signal.SIGUSR1, 2), pytest.raises(Stopped):
         train(config, out=tmp_path / "run")
     before = files_under(tmp_path / "run")
-    message = r"the images are 1 x 12 x 12 in 2 classes, .* was trained on 1 x 8 x 8 in 2; check d"
+    message = r"they are 1 x 8 x 8 there and 1 x 12 x 12 here; give --data-path where those lie, or"
     with pytest.raises(DataError, match=message):
         train(quick_config(*settings, f"data.path={others}"), out=tmp_path / "run")
     assert files_under(tmp_path / "run") == before

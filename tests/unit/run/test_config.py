@@ -60,13 +60,22 @@ def test_yaml_of_a_config_reads_back_the_same(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
     assert load_run_config(file) == load_config(file) == config
-    assert file.read_text().startswith("format: 2\n")
+    assert file.read_text().startswith("format: 3\n")
+
+
+FORMAT_3 = (
+    "  split_by: sample\n",
+    "  search_share: null\n",
+    "  significant_bits: null\n",
+)
+"""Lines of the defaults that format 3 brought."""
 
 
 def old_run_file(folder, *without):
     """Write a whole configuration as version 1 did: without a format and without these lines."""
     text = Config().to_yaml()
-    for line in ("format: 2\n", "  keep_float:\n  - Conv1d\n", *without):
+    later = ("  keep_float:\n  - Conv1d\n", *FORMAT_3)
+    for line in ("format: 3\n", *later, *without):
         assert line in text
         text = text.replace(line, "")
     file = folder / "config.yaml"
@@ -77,13 +86,15 @@ def old_run_file(folder, *without):
 def test_a_run_of_format_1_behaves_as_it_did(tmp_path):
     config = load_run_config(old_run_file(tmp_path))
     assert config.quant.keep_float == ()
+    assert (config.data.split_by, config.data.significant_bits) == ("position", 16)
     assert config.unset_keys() == []
 
 
 def test_a_user_file_without_format_takes_the_defaults_of_today(tmp_path):
     file = old_run_file(tmp_path)
     assert load_config(file) == Config()
-    assert load_config(file).unset_keys() == ["quant.keep_float"]
+    later = {"quant.keep_float", "data.split_by", "data.search_share", "data.significant_bits"}
+    assert set(load_config(file).unset_keys()) == later
     file.write_text("format: 1\n" + file.read_text())  # It says that it means the old behaviour.
     assert load_config(file).quant.keep_float == ()
 
@@ -96,9 +107,9 @@ def test_an_old_file_that_lacks_a_key_of_its_own_time_is_not_whole(tmp_path):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ("3", "has format 3, this version reads up to 2; update harness$"),
-        ("new", "has format new, this version reads up to 2; recreate it with this version$"),
-        ("true", "has format True, this version reads up to 2; recreate it with this version$"),
+        ("4", "has format 4, this version reads up to 3; update harness$"),
+        ("new", "has format new, this version reads up to 3; recreate it with this version$"),
+        ("true", "has format True, this version reads up to 3; recreate it with this version$"),
     ],
 )
 @pytest.mark.parametrize("load", [load_config, load_run_config])

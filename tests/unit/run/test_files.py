@@ -145,7 +145,7 @@ def test_every_older_format_is_read_by_the_steps_that_follow_it(version: int) ->
 
 def test_a_run_of_format_1_keeps_the_configuration_it_began_with(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
-    first = Config().to_yaml().replace("format: 2\n", "")
+    first = Config().to_yaml().replace("format: 3\n", "")
     run.config_path.write_text(first)
     run.save_config(Config())
     run.save_config(Config(seed=3))

@@ -24,6 +24,7 @@ DECIDING = {
     "seed", "model.name", "model.pretrained", "model.weights",
     "data.name", "data.image_size", "data.search_images", "data.train_images", "data.test_images",
     "data.crop_padding", "data.horizontal_flip", "data.train_split", "data.test_split",
+    "data.split_by", "data.search_share", "data.significant_bits",
     "quant.weight_candidates", "quant.act_candidates", "quant.depthwise_min_bits",
     "quant.keep_float",
     "train.mode", "train.epochs", "train.batch_size", "train.num_random_passes",

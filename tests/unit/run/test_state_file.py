@@ -21,6 +21,7 @@ def saved(folder, config):
         "steps_per_epoch": 2,
         "task": {"candidates": []},
         "configuration": config.deciding_settings(),
+        "data": None,
     }
     write_manifest(folder, {"state.json": save_state(folder, state)})
     return state
@@ -34,9 +35,9 @@ def old(tmp_path):
 def test_a_state_is_read_back(tmp_path):
     state = saved(tmp_path, Config(seed=5))
     assert load_state(tmp_path) == state
-    assert written_format(tmp_path) == 2
+    assert written_format(tmp_path) == 3
     configuration = json.loads((tmp_path / "state.json").read_text())["configuration"]
-    assert configuration["format"] == 2
+    assert configuration["format"] == 3
     assert (configuration["seed"], "keep_checkpoints" in configuration["train"]) == (5, False)
 
 

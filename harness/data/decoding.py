@@ -1,0 +1,80 @@
+"""Decode one image, upright, with 8 bits per channel."""
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from harness.errors import DataError
+
+BITS_OF_A_BYTE, STORED_BITS = 8, 16
+
+
+def is_gray(image: Image.Image) -> bool:
+    """Tell whether an image that `decode_image` returned has one channel."""
+    return image.mode in ("1", "L")
+
+
+def decode_image(entry: Any, *, place: str, significant_bits: int | None) -> Image.Image:
+    """Return one image, upright; of 16-bit images the 8 highest significant bits.
+
+    Args:
+        entry: What an undecoded image column holds: a mapping with `bytes`, `path` or both.
+        place: Which image it is, for the message.
+        significant_bits: How many of the 16 stored bits hold the value; None takes all 16 where
+            the highest is used, and refuses the image where it is not.
+
+    Raises:
+        DataError: The image cannot be decoded, or nobody can tell what its values mean.
+    """
+    entry = entry or {}
+    path = entry.get("path") or ""
+    content = entry.get("bytes")
+    place = f"{place} ({path})" if path else place
+    try:
+        with Image.open(path if content is None else io.BytesIO(content)) as opened:
+            stored_as = _raw_mode(opened)
+            image = ImageOps.exif_transpose(opened)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = "it is not a whole image file" if isinstance(error, OSError) else str(error)
+        raise DataError(f"{place} cannot be decoded: {reason}; replace or remove it") from None
+    if image.mode.startswith("I"):
+        return _to_8_bits(image, place=place, significant_bits=significant_bits)
+    if image.mode == "F":
+        raise DataError(
+            f"{place} holds floating point values, whose range nobody knows; "
+            "convert the images to 8 or 16 bits per channel"
+        )
+    if ";16" in stored_as and significant_bits != STORED_BITS:
+        # Pillow has dropped the low bytes: it cannot be seen here whether they were all there was.
+        raise DataError(
+            f"{place} has 16 bits per channel, of which only the high 8 can be read in colour; set "
+            "data.significant_bits to 16 if the values fill 16 bits, or convert the images to 8"
+        )
+    return image
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """Return how the file stores pixels in Pillow's terms, `RGB;16B`; empty where unknown."""
+    tiles = getattr(image, "tile", None) or [None]
+    arguments = getattr(tiles[0], "args", None)
+    first = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    return first if isinstance(first, str) else ""
+
+
+def _to_8_bits(image: Image.Image, *, place: str, significant_bits: int | None) -> Image.Image:
+    values = np.asarray(image).astype(np.int64)
+    largest = int(values.max(initial=0))
+    bits = significant_bits or STORED_BITS
+    if significant_bits is None and largest < 2 ** (STORED_BITS - 1):
+        raise DataError(
+            f"{place} stores 16 bits per pixel, but its largest value is {largest}: 12 bits would "
+            "come out black; set data.significant_bits to what the images have, 9 to 16"
+        )
+    if largest >= 2**bits or int(values.min(initial=0)) < 0:
+        raise DataError(
+            f"{place} has values from {values.min()} to {largest}, outside 0 to {2**bits - 1}; "
+            "set data.significant_bits to what the images have, or convert them to 8 bits"
+        )
+    return Image.fromarray((values >> (bits - BITS_OF_A_BYTE)).astype(np.uint8))
