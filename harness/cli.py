@@ -102,10 +102,13 @@ def bitops(
         Path | None, typer.Option("--policy", help="A policy.json instead of bits.")
     ] = None,
     input_size: Annotated[
-        int | None, typer.Option(min=1, help="Height and width; 32 for built-in models, else 224.")
+        int | None,
+        typer.Option(
+            min=1, max=2**16, help="Height and width; 32 for built-in models, else 224."
+        ),
     ] = None,
-    in_channels: Annotated[int, typer.Option(min=1)] = 3,
-    num_classes: Annotated[int, typer.Option(min=1)] = 1000,
+    in_channels: Annotated[int, typer.Option(min=1, max=2**16)] = 3,
+    num_classes: Annotated[int, typer.Option(min=1, max=2**24)] = 1000,
     convention: Annotated[str, typer.Option(help="How BitOPs are counted: paper.")] = "paper",
     json: JsonOption = False,
 ) -> None:

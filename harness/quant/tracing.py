@@ -135,13 +135,22 @@ class SupernetTracer(fx.Tracer):
             raise
         except Exception as error:
             name = f"{self.path_of_module(m)} ({type(m).__name__})"
-            raise _untraceable(name, error) from error
+            raise _untraceable(name, error, self._input_size) from error
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """Trace a parameter that a module reads, but not while an operation is run."""
         if self._is_evaluating:
             return attr_val
         return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _place(self, node: fx.Node) -> str:
+        """Return which layer a node is, or which module calls the function that it is."""
+        if node.op == "call_module":
+            name = str(node.target)
+            return f"{name} ({type(self.root.get_submodule(name)).__name__})"
+        callee = getattr(node.target, "__name__", str(node.target))
+        *_, (caller, kind) = self.module_stack.values() or [("", type(self.root))]
+        return f"{callee} in {caller or 'forward'} ({getattr(kind, '__name__', kind)})"
 
     def _evaluate(self, node: fx.Node, which: int) -> Any:
         def value(other: fx.Node) -> Any:
@@ -164,11 +173,11 @@ class SupernetTracer(fx.Tracer):
                     return getattr(args[0], target)(*args[1:], **kwargs)
                 return target(*args, **kwargs)
         except Exception as error:
-            shape = "x".join(map(str, self._input_size))
-            lines = str(error).strip().splitlines()
+            given = ", ".join(_shape(x) for x in args if isinstance(x, Tensor)) or "no tensor"
             raise ConversionError(
-                f"the network cannot run on one {shape} input: "
-                f"{lines[0][:160] if lines else 'no reason'}; change the input size"
+                f"{self._place(node)} cannot run on {given}, which it is given for an image of "
+                f"{_times(self._input_size)}: {_reason(error)}; give another input size, mostly a "
+                "larger one"
             ) from error
         finally:
             self._is_evaluating = False
@@ -198,7 +207,7 @@ def trace(
     except HarnessError:
         raise
     except Exception as error:
-        raise _untraceable(f"forward of {type(model).__name__}", error) from error
+        raise _untraceable(f"forward of {type(model).__name__}", error, input_size) from error
 
 
 def copy_to_meta(model: nn.Module) -> nn.Module:
@@ -241,8 +250,21 @@ def _is_known_number(node: fx.Node) -> bool:
     return isinstance(one, int | float) and type(one) is type(other) and one == other
 
 
-def _untraceable(name: str, error: Exception) -> ConversionError:
-    reason = " ".join(str(error).split())[:160] or type(error).__name__
+def _untraceable(name: str, error: Exception, input_size: tuple[int, ...]) -> ConversionError:
     return ConversionError(
-        f"{name} cannot be followed by torch.fx: {reason}; replace the module or choose another"
+        f"{name} cannot be followed by torch.fx for an image of {_times(input_size)}: "
+        f"{_reason(error)}; replace the module, or choose another network or input size"
     )
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:160].rstrip(". ") or type(error).__name__
+
+
+def _times(sizes: tuple[int, ...]) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _shape(x: Tensor) -> str:
+    """Return the sizes of what stands for one image."""
+    return _times(tuple(x.shape[1:]))

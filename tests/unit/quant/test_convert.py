@@ -280,10 +280,10 @@ REFUSED = [
         lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Conv2d(3, 3, 1)),
         r"^1 is a Conv2d, which computes otherwise than Conv2d and has no quantized form; name",
     ),
-    (Branching, r"^forward of Branching cannot be followed by torch.fx: .*control flow; replace"),
+    (Branching, r"^forward of Branching cannot be followed by torch.fx .*control flow; replace"),
     (
         lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Branching()),
-        r"^1 \(Branching\) cannot be followed by torch.fx: .*control flow; replace",
+        r"^1 \(Branching\) cannot be followed by torch.fx .*control flow; replace",
     ),
     (Shared, r"^twice runs 2 times in one pass, a quantized layer has one set .*shared layers$"),
     (

@@ -118,11 +118,23 @@ def test_a_network_without_layers_is_refused() -> None:
         )
 
 
-def test_an_input_too_small_for_the_network_is_refused() -> None:
-    with pytest.raises(
-        ConversionError, match=r"^the network cannot run on one 3x2x2 input: .*; change the input"
-    ):
-        describe_network(
-            nn.Conv2d(3, 4, 5), name="big", input_size=(3, 2, 2), num_classes=2,
-            config=QuantConfig(),
-        )  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        (
+            "inception_v4",
+            32,
+            r"^features\.10\.branch0\.conv \(Conv2d\) cannot run on 384 x 1 x 1, which it is given "
+            r"for an image of 3 x 32 x 32: .*Kernel size can't be greater .*; give another input",
+        ),
+        ("vgg11", 8, r"^features\.15 \(MaxPool2d\) cannot run on 512 x 1 x 1, which it is given "),
+        ("levit_128", 32, r"^add in stages\.0\.blocks\.0\.attn \(Attention\) cannot run on 4 x 4"),
+        ("vit_tiny_patch16_224", 100, r"^patch_embed \(PatchEmbed\) .* of 3 x 100 x 100: Input "),
+    ],
+)
+def test_an_input_too_small_names_the_layer_and_why(name: str, size: int, message: str) -> None:
+    with torch.device("meta"):
+        model = timm.create_model(name)
+    shape = (3, size, size)
+    with pytest.raises(ConversionError, match=message):
+        describe_network(model, name=name, input_size=shape, num_classes=2, config=QuantConfig())
