@@ -103,9 +103,7 @@ def bitops(
     ] = None,
     input_size: Annotated[
         int | None,
-        typer.Option(
-            min=1, max=2**16, help="Height and width; 32 for built-in models, else 224."
-        ),
+        typer.Option(min=1, max=2**16, help="Height and width; 32 for built-in models, else 224."),
     ] = None,
     in_channels: Annotated[int, typer.Option(min=1, max=2**16)] = 3,
     num_classes: Annotated[int, typer.Option(min=1, max=2**24)] = 1000,

@@ -26,6 +26,9 @@ IMAGES = tuple(
 """Endings of files that Pillow reads."""
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
+MAX_DEPTH = 20
+"""Folders between the split's folder and an image; only a link in a circle leads deeper."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -41,6 +44,8 @@ def read_class_folders(folder: Path, *, class_names: Sequence[str] | None = None
             without an image, or a class that is not among `class_names`.
     """
     found = sorted(entry.name for entry in folder.iterdir() if _is_class(entry))
+    for name in found:
+        _check_path(str(folder / name), depth=1)
     _check_outside(folder, found)
     names = list(class_names or found)
     unknown = [name for name in found if name not in names]
@@ -73,6 +78,7 @@ def _list_images(
         parts = Path(path).relative_to(folder).parts
         if any(_is_hidden(part) for part in parts):
             return False
+        _check_path(path, depth=len(parts))
         suffix = Path(path).suffix.lower()
         if suffix in ARCHIVES:
             raise DataError(
@@ -105,6 +111,21 @@ def _list_images(
             folder, len(left_out), left_out[0],
         )  # fmt: skip
     return listed
+
+
+def _check_path(path: str, *, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise DataError(
+            f"imagefolder: {path[:200]}... lies {depth} folders deep, the most is {MAX_DEPTH}; "
+            "remove the link that leads back into its own folder"
+        )
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"imagefolder: {path.encode(errors='backslashreplace').decode()} has a name that is "
+            "not UTF-8; rename it"
+        ) from None
 
 
 def _check_outside(folder: Path, class_names: Sequence[str]) -> None:

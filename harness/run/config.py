@@ -63,7 +63,7 @@ class DataConfig(Section):
     any image classification set on the Hugging Face hub."""
     path: Annotated[Path | None, DECIDES_NO_WEIGHTS] = None
     """Folder of the idx files, of the image folder, or of the parquet files."""
-    image_size: int | None = Field(default=None, ge=4)
+    image_size: int | None = Field(default=None, ge=4, le=2**14)
     """Height and width in pixels that images are brought to; null keeps their own size."""
     split_by: Annotated[Literal["sample", "position"], Since(format=3, before="position")] = (
         "sample"
@@ -97,7 +97,7 @@ class DataConfig(Section):
     )
     """How many bits of images that store 16 per channel hold the value (12 from many cameras); null
     takes all 16, and refuses an image whose highest bit is unused."""
-    num_workers: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=0, ge=0)
+    num_workers: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=0, ge=0, le=256)
     """Processes that decode images; sets small enough to be held in memory need none."""
 
     @model_validator(mode="after")

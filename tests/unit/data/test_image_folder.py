@@ -108,3 +108,18 @@ def test_many_classes_are_summarised(tmp_path):
     text = load(tmp_path).describe()
     assert "of 30 classes: class00 " in text
     assert " each ..., class20 " in text
+
+
+def test_a_link_in_a_circle_is_refused(image_folder):
+    (image_folder / "train" / "cat" / "back").symlink_to(image_folder / "train")
+    with pytest.raises(DataError, match=r"lies \d+ folders deep, the most is 20; remove the link"):
+        load(image_folder)
+
+
+@pytest.mark.parametrize("place", ["train/cat/\udcff.png", "train/\udcff/000.png"])
+def test_a_name_that_is_not_utf_8_is_refused(image_folder, place):
+    file = image_folder / place
+    file.parent.mkdir(exist_ok=True)
+    shutil.copy(image_folder / "train/cat/000.png", file)
+    with pytest.raises(DataError, match=r"udcff.* has a name that is not UTF-8; rename it"):
+        load(image_folder)
