@@ -5,6 +5,7 @@ every file would take hours. Of all other sets every byte counts.
 """
 
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def _file_facts(
 
 def _size(path: str) -> int:
     try:
-        return Path(path).stat().st_size
+        return os.stat(path).st_size  # noqa: PTH116 - a `Path` takes ten times as long.
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
         raise DataError(f"image {path} cannot be read: {reason}; restore or remove it") from None
