@@ -18,7 +18,8 @@ from harness.errors import DataError
 from harness.run.data_file import DataIdentity, SplitIdentity
 
 CONTENTS_READ = 16
-"""Images of each split of a large set whose contents count; the first, a fair sample."""
+"""Images of each split of a large set whose contents count; the last, a fair sample as any. The first
+ones were opened already, to see their size."""
 
 
 def identify(
@@ -35,8 +36,8 @@ def identify(
     for split, selection in parts.selections.items():
         facts = [parts.keys[split], _label_bytes(parts.labels[split])]
         if name_column is not None:
-            limit = None if is_in_memory else CONTENTS_READ
-            facts += _file_facts(selection, column=parts.columns.image, num_read=limit)
+            num_read = len(selection) if is_in_memory else CONTENTS_READ
+            facts += _file_facts(selection, column=parts.columns.image, num_read=num_read)
         found[split] = SplitIdentity(num_images=len(selection), digest=_digest(facts))
     return found
 
@@ -60,14 +61,12 @@ def check_same_data(there: DataIdentity | None, here: DataIdentity, *, run: Path
         )
 
 
-def _file_facts(
-    selection: Selection, *, column: str, num_read: int | None
-) -> list[Iterable[bytes]]:
-    """Return sizes of all files, and the contents of the first ones."""
+def _file_facts(selection: Selection, *, column: str, num_read: int) -> list[Iterable[bytes]]:
+    """Return sizes of all files, and the contents of the last `num_read`."""
     chosen = selection.rows.data.column(column).take(selection.indices)
     paths = [entry["path"] for entry in chosen.to_pylist()]
     sizes = (str(_size(path)).encode() for path in paths)
-    contents = (content_digest(encoded_bytes({"path": path})) for path in paths[:num_read])
+    contents = (content_digest(encoded_bytes({"path": path})) for path in paths[-num_read:])
     return [sizes, contents]
 
 
