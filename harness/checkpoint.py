@@ -22,11 +22,12 @@ from harness.errors import CheckpointError, ModelError
 from harness.models import create_model
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
-from harness.quant.convert import convert
+from harness.quant.convert import convert, describe_network
 from harness.quant.supernet import Supernet
-from harness.run.files import sync_folder, write_bytes
+from harness.run.files import read_bytes, sync_folder, write_bytes
 from harness.run.folder import RunDir
 from harness.run.manifest import listed, older_one, read_checked, write_manifest
+from harness.run.network_file import check_described
 from harness.run.state_file import (
     STATE_FILE,
     check_configuration,
@@ -194,6 +195,14 @@ def load_supernet(run: RunDir, *, checkpoint: Path | None = None) -> Supernet:
         num_classes=network.num_classes,
         in_channels=network.input_size[0],
     )
+    described = describe_network(
+        model,
+        name=config.model.name,
+        input_size=network.input_size,
+        num_classes=network.num_classes,
+        config=config.quant,
+    )
+    check_described(run.network_path, network, described)
     supernet = convert(model, network)
     fill(supernet, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
     return supernet.eval()
@@ -211,7 +220,7 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         fill(model, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
         return
     try:
-        weights = load_safetensors(path.read_bytes())
+        weights = load_safetensors(read_bytes(path, limit=None))
         model.load_state_dict(weights)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()

@@ -18,8 +18,8 @@ from harness.errors import DataError
 from harness.run.data_file import DataIdentity, SplitIdentity
 
 CONTENTS_READ = 16
-"""Images of each split of a large set whose contents count; the last, a fair sample as any. The first
-ones were opened already, to see their size."""
+"""Images of each split of a large set whose contents count: the last, as fair a sample as any. The
+first were opened already, to see their size."""
 
 
 def identify(

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from typing_extensions import Self
 
 from harness.errors import ConfigError
+from harness.run.files import DIGEST_KEY
 from harness.run.settings import (
     DECIDES_NO_WEIGHTS,
     Since,
@@ -31,6 +32,9 @@ MAX_CANDIDATE_BITS = 8
 """Largest bit-width a free layer may be given; pinned layers take 8 as well."""
 
 MIN_CANDIDATE_BITS = 2
+
+MAX_SHOWN = 100
+"""Characters of a value that a message shows."""
 
 BitWidths = Annotated[tuple[int, ...], Field(min_length=1)]
 
@@ -275,7 +279,7 @@ class Config(Section):
 
     def to_yaml(self) -> str:
         """Return the resolved configuration as YAML that `load_run_config` reads back."""
-        values = {"format": CONFIG_FORMAT.version, **self.model_dump(mode="json")}
+        values = CONFIG_FORMAT.with_digest(self.model_dump(mode="json"))
         return yaml.safe_dump(values, sort_keys=False)
 
 
@@ -291,7 +295,7 @@ def load_config(path: Path | None, *, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: The file is missing or not YAML, or a key or value is not usable.
     """
-    values = {} if path is None else _read(path, format_if_absent=CONFIG_FORMAT.version)
+    values = {} if path is None else _read_file_of_user(path)
     for override in overrides:
         _apply_override(values, override)
     return _validated(values, source="the configuration" if path is None else str(path))
@@ -301,21 +305,29 @@ def load_run_config(path: Path) -> Config:
     """Read the configuration of a run, by whichever version it was written.
 
     Raises:
-        ConfigError: The file is missing, not YAML, of a newer version, or not usable.
+        ConfigError: The file is missing, not YAML, of a newer version, altered, or not usable.
     """
-    return _validated(_read(path, format_if_absent=1), source=str(path))
+    values = CONFIG_FORMAT.checked(
+        {"format": 1, **read_mapping(path)},
+        path,
+        remedy="restore it; settings are changed by --config and --set",
+    )
+    return _validated(_upgraded(values, path), source=str(path))
 
 
-def _read(path: Path, *, format_if_absent: int) -> dict[str, Any]:
-    values = CONFIG_FORMAT.upgraded({"format": format_if_absent, **read_mapping(path)}, path)
-    return {key: value for key, value in values.items() if key != "format"}
+def _read_file_of_user(path: Path) -> dict[str, Any]:
+    """Read a file for a new run; it may be an altered one of another run, with its digest."""
+    values = {"format": CONFIG_FORMAT.version, **read_mapping(path)}
+    return _upgraded({k: value for k, value in values.items() if k != DIGEST_KEY}, path)
+
+
+def _upgraded(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    upgraded = CONFIG_FORMAT.upgraded(values, path)
+    return {key: value for key, value in upgraded.items() if key != "format"}
 
 
 def _validated(values: dict[str, Any], *, source: str) -> Config:
-    try:
-        text = json.dumps(values, default=str)
-    except ValueError:
-        raise ConfigError(f"{source}: a value holds itself; write it out") from None
+    text = json.dumps(values, default=str)
     try:
         # Strict JSON mode: lists become tuples and text paths, but "12" no number and true no 1.
         return Config.model_validate_json(text, strict=True)
@@ -336,7 +348,10 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     try:
         target[key] = parse_yaml(text)
     except yaml.YAMLError:
-        raise ConfigError(f"--set {override}: {text!r} is not a YAML value; quote it") from None
+        shown = _short(repr(text))
+        raise ConfigError(
+            f"--set {_short(override)}: {shown} is not a YAML value; quote it"
+        ) from None
 
 
 def _first_problem(source: str, error: ValidationError) -> str:
@@ -344,14 +359,19 @@ def _first_problem(source: str, error: ValidationError) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = ", ".join(_known_keys(problem["loc"][:-1]))
-        return f"{source}: unknown key {name}; the keys there are {known}"
+        return f"{source}: unknown key {_short(name)}; the keys there are {known}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = problem.get("input")
-    shown = f" = {given!r}" if not isinstance(given, dict) and given is not None else ""
+    shown = f" = {_short(repr(given))}" if not isinstance(given, dict | None) else ""
     hint = "" if ";" in message else "; correct it there or with --set"
     place = f"{source}: {name}{shown}" if name else source
     return f"{place}: {message}{hint}"
+
+
+def _short(text: str) -> str:
+    """Return a text that a line of a message has room for."""
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
 
 
 def _known_keys(sections: tuple[int | str, ...]) -> list[str]:

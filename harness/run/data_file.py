@@ -14,7 +14,7 @@ from typing_extensions import Self
 from harness.errors import RunError
 from harness.run.files import FileFormat, read_json, write_json
 
-DATA_FORMAT = FileFormat(name="data")
+DATA_FORMAT = FileFormat(name="data", digest_since=1)
 
 STATISTICS_TOLERANCE = 1e-3
 """By how much mean and deviation, of pixels in 0..1, may differ: decoders round differently, by up

@@ -1,16 +1,26 @@
-"""The one door for writing files: under a temporary name, fsynced, then renamed into place.
+"""The one door for files of a run, in and out.
 
-A reader never sees half a file, and an interrupted writer leaves the previous one whole.
+Files are written under a temporary name, fsynced, then renamed into place: a reader never sees
+half a file, and an interrupted writer leaves the previous one whole. Only regular files of a
+sensible size are read, and only with the contents that their digest was made of.
 """
 
+import errno
+import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, RunError
+
+MAX_BYTES = 64 * 2**20
+"""Most bytes of a file that describes something; those of real runs have thousands."""
+
+DIGEST_KEY = "digest"
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns what a file held in format n into what the same file holds in format n + 1."""
@@ -34,11 +44,18 @@ class FileFormat:
     """The step from format 1 to 2, then from 2 to 3 ..."""
     error: type[HarnessError] = RunError
     """Raised when a file of this kind cannot be used."""
+    digest_since: int | None = None
+    """First format whose files carry a digest of what stands in them; None where none do."""
 
     @property
     def version(self) -> int:
         """The present version, which is the one written."""
         return 1 + len(self.upgrades)
+
+    def with_digest(self, values: dict[str, Any]) -> dict[str, Any]:
+        """Return the values of a file of the present format as they are written."""
+        whole = {"format": self.version, **values}
+        return whole if self.digest_since is None else {**whole, DIGEST_KEY: digest_of(whole)}
 
     def upgraded(
         self, values: dict[str, Any], path: Path, *, remedy: str | None = None
@@ -53,15 +70,75 @@ class FileFormat:
         Raises:
             HarnessError: (`error`) The version is newer than the present one, or is none at all.
         """
+        found = self._usable_version(values, path, remedy=remedy)
+        for upgrade in self.upgrades[found - 1 :]:
+            values = upgrade(values)
+        return {**values, "format": self.version}
+
+    def checked(
+        self, values: dict[str, Any], path: Path, *, remedy: str | None = None
+    ) -> dict[str, Any]:
+        """Return the values of a whole file without their digest, after comparing it.
+
+        A file that should have one is refused without: the bit that was flipped may be in its name.
+        One that need not have any is compared all the same: the bit may be in the format's number.
+
+        Raises:
+            HarnessError: (`error`) They are not what was written, or of no usable version.
+        """
+        # The version first: what a newer program wrote is not damaged.
+        found = self._usable_version(values, path, remedy=remedy)
+        kept = {key: value for key, value in values.items() if key != DIGEST_KEY}
+        is_owed = self.digest_since is not None and found >= self.digest_since
+        if (is_owed or DIGEST_KEY in values) and values.get(DIGEST_KEY) != digest_of(kept):
+            hint = remedy or "restore or recreate it"
+            raise self.error(f"{self.name} {path} was altered after it was written; {hint}")
+        return kept
+
+    def _usable_version(self, values: dict[str, Any], path: Path, *, remedy: str | None) -> int:
         found = values.get("format")
         limit = f"{self.name} {path} has format {found}, this version reads up to {self.version}"
         if type(found) is not int or found < 1:
             raise self.error(f"{limit}; {remedy or 'recreate it with this version'}")
         if found > self.version:
             raise self.error(f"{limit}; update harness")
-        for upgrade in self.upgrades[found - 1 :]:
-            values = upgrade(values)
-        return {**values, "format": self.version}
+        return found
+
+
+def digest_of(values: dict[str, Any]) -> str:
+    """Return 16 hex digits of plain values; how they are laid out in a file does not matter."""
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_bytes(path: Path, *, limit: int | None = MAX_BYTES) -> bytes:
+    """Return the bytes of a regular file.
+
+    Raises:
+        OSError: It cannot be read, is a device, a pipe or a folder, or has more bytes than `limit`.
+    """
+    # Not blocking: to open a pipe would wait for somebody to write into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if limit is not None and status.st_size > limit:
+            why = f"it has {status.st_size} bytes, the most is {limit}"
+            raise OSError(errno.EFBIG, why, str(path))
+        return file.read()
+
+
+def parse_json(content: bytes) -> Any:
+    """Return what stands in JSON text.
+
+    Raises:
+        ValueError: It is none, or nested deeper than Python reads.
+    """
+    try:
+        return json.loads(content.decode())
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -85,8 +162,8 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, values: dict[str, Any], *, file_format: FileFormat) -> None:
-    """Write a JSON object with the version of its format as its first key."""
-    text = json.dumps({"format": file_format.version, **values}, indent=2)
+    """Write a JSON object with its format first, and its digest last where files have one."""
+    text = json.dumps(file_format.with_digest(values), indent=2)
     write_text(path, text + "\n")
 
 
@@ -103,7 +180,7 @@ def read_json(path: Path, *, file_format: FileFormat, remedy: str | None = None)
     """
     what, error = file_format.name, file_format.error
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = parse_json(read_bytes(path))
     except OSError as problem:
         reason = (problem.strerror or "unreadable").lower()
         raise error(
@@ -115,7 +192,8 @@ def read_json(path: Path, *, file_format: FileFormat, remedy: str | None = None)
     if not isinstance(values, dict):
         hint = remedy or "restore or recreate it"
         raise error(f"{what} {path} holds a {type(values).__name__}, not an object; {hint}")
-    return file_format.upgraded(values, path, remedy=remedy)
+    whole = file_format.checked(values, path, remedy=remedy)
+    return file_format.upgraded(whole, path, remedy=remedy)
 
 
 def sync_folder(folder: Path) -> None:

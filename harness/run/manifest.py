@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import CheckpointError
-from harness.run.files import FileFormat, read_json, write_json
+from harness.run.files import FileFormat, read_bytes, read_json, write_json
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_FORMAT = FileFormat(name="checkpoint", error=CheckpointError)
@@ -52,7 +52,7 @@ def read_checked(checkpoint: Path, name: str) -> bytes:
     expected, remedy = listed(checkpoint, name), older_one(checkpoint)
     path = checkpoint / name
     try:
-        content = path.read_bytes()
+        content = read_bytes(path, limit=None)
     except OSError:
         content = b""
     if len(content) != expected["bytes"]:

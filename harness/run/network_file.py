@@ -1,16 +1,79 @@
 """`network.json`: the quantized layers of a run, their MACs and candidates."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from harness.errors import RunError
 from harness.problem.network import FLOAT_BITS, PINNED_BITS, LayerSpec, NetworkSpec
 from harness.run.files import FileFormat, read_json, write_json
 
-NETWORK_FORMAT = FileFormat(name="network", upgrades=(lambda old: old,))
-"""Since format 2 a layer may stay in float, at 32 bits. Older files need no change; the step makes
-older programs refuse newer files."""
+NETWORK_FORMAT = FileFormat(
+    name="network", upgrades=(lambda old: old, lambda old: old), digest_since=3
+)
+"""Since format 2 a layer may stay in float, at 32 bits; since format 3 there is a digest. Older
+files need no change; the steps make older programs refuse newer files."""
+
+MAX_COUNT = 2**50
+"""MACs and weights of a layer: a thousand layers at 32 x 32 bits still fit the engine's numbers."""
+
+Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+Size = Annotated[int, Field(ge=1, le=2**16)]
+Bits = Annotated[int, Field(ge=2, le=FLOAT_BITS)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Layer(_Strict):
+    """A layer as it stands in the file."""
+
+    name: str = Field(min_length=1)
+    kind: str = Field(min_length=1)
+    macs: Count
+    weight_count: Count
+    is_depthwise: bool
+    is_pinned: bool
+    weight_candidates: list[Bits]
+    act_candidates: list[Bits]
+
+    @model_validator(mode="after")
+    def _check_candidates(self) -> Self:
+        for key in ("weight_candidates", "act_candidates"):
+            bits: list[int] = getattr(self, key)
+            if self.is_pinned:
+                is_usable = bits in ([PINNED_BITS], [FLOAT_BITS])
+            else:
+                is_sorted = bool(bits) and bits == sorted(set(bits), reverse=True)
+                is_usable = is_sorted and bits[0] <= PINNED_BITS
+            if not is_usable:
+                raise ValueError(f"{self.name} has {key} {bits}")
+        if self.is_pinned and self.weight_candidates != self.act_candidates:
+            raise ValueError(f"{self.name} is pinned at two different bit-widths")
+        return self
+
+
+class _Network(_Strict):
+    """The file without its format."""
+
+    fingerprint: str
+    model: str = Field(min_length=1)
+    input_size: Annotated[list[Size], Field(min_length=3, max_length=3)]
+    num_classes: Annotated[int, Field(ge=1, le=2**24)]
+    layers: Annotated[list[_Layer], Field(min_length=1, max_length=2**16)]
+
+    @model_validator(mode="after")
+    def _check_names(self) -> Self:
+        twice = _first_repeated(layer.name for layer in self.layers)
+        if twice is not None:
+            raise ValueError(f"layer {twice} stands there twice")
+        return self
 
 
 def save_network(path: Path, network: NetworkSpec) -> None:
@@ -27,30 +90,79 @@ def load_network(path: Path) -> NetworkSpec:
         RunError: The file is missing, damaged, or its fingerprint does not fit its layers.
     """
     values = read_json(path, file_format=NETWORK_FORMAT)
-    try:
-        network = NetworkSpec(
-            model_name=values["model"],
-            input_size=tuple(values["input_size"]),
-            num_classes=values["num_classes"],
-            layers=tuple(_load_layer(layer) for layer in values["layers"]),
-        )
-    except KeyError as problem:
-        raise RunError(f"network {path} lacks {problem}; recreate the run") from None
-    except (TypeError, ValueError) as problem:
-        raise RunError(f"network {path} is damaged ({problem}); restore it") from None
-    if network.fingerprint != values.get("fingerprint"):
+    network = _network(values, path)
+    if network.fingerprint != values["fingerprint"]:
         raise RunError(f"network {path} was altered after it was written; restore it")
     return network
 
 
-def _load_layer(values: dict[str, Any]) -> LayerSpec:
-    candidates = {key: tuple(values[key]) for key in ("weight_candidates", "act_candidates")}
-    for key, bits in candidates.items():
-        if values["is_pinned"]:
-            is_usable = bits in ((PINNED_BITS,), (FLOAT_BITS,))
-        else:
-            is_usable = bool(bits) and list(bits) == sorted(set(bits), reverse=True)
-            is_usable = is_usable and all(type(b) is int and 1 < b <= PINNED_BITS for b in bits)
-        if not is_usable:
-            raise ValueError(f"{values['name']} has {key} {list(bits)}")
-    return LayerSpec(**{**values, **candidates})
+def check_described(path: Path, there: NetworkSpec, model: NetworkSpec) -> None:
+    """Check that `network.json` says of every layer what the model itself shows.
+
+    What layers may take is the file's own: the configuration of an older run may have meant others.
+
+    Args:
+        path: The file, for the message.
+        there: What it says.
+        model: The description of the run's model.
+
+    Raises:
+        RunError: It says something else.
+    """
+    names = [layer.name for layer in model.layers]
+    if [layer.name for layer in there.layers] != names:
+        raise RunError(
+            f"network {path} lists {len(there.layers)} layers that are not the {len(names)} of "
+            f"{model.model_name} in order; restore it"
+        )
+    for layer, shown in zip(there.layers, model.layers, strict=True):
+        for key in ("kind", "macs", "weight_count", "is_depthwise"):
+            if getattr(layer, key) != getattr(shown, key):
+                raise RunError(
+                    f"network {path} gives {layer.name} {key} {getattr(layer, key)}, "
+                    f"{model.model_name} has {getattr(shown, key)}; restore it"
+                )
+    if there.model_name != model.model_name:
+        raise RunError(
+            f"network {path} is of {there.model_name}, the run trains {model.model_name}; "
+            "restore it"
+        )
+
+
+def _network(values: dict[str, Any], path: Path) -> NetworkSpec:
+    kept = {key: value for key, value in values.items() if key != "format"}
+    try:
+        read = _Network.model_validate_json(json.dumps(kept))
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"]) or "it"
+        why = problem["msg"].removeprefix("Value error, ")
+        raise RunError(
+            f"network {path} is damaged ({place}: {why[0].lower()}{why[1:]}); restore it"
+        ) from None
+    layers = (
+        LayerSpec(
+            **{
+                **layer.model_dump(),
+                "weight_candidates": tuple(layer.weight_candidates),
+                "act_candidates": tuple(layer.act_candidates),
+            }
+        )
+        for layer in read.layers
+    )
+    channels, height, width = read.input_size
+    return NetworkSpec(
+        model_name=read.model,
+        input_size=(channels, height, width),
+        num_classes=read.num_classes,
+        layers=tuple(layers),
+    )
+
+
+def _first_repeated(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

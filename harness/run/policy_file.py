@@ -9,7 +9,10 @@ from harness.problem.network import NetworkSpec
 from harness.problem.policy import MAX_BITS, Policy, parse_bits, policy_rows
 from harness.run.files import FileFormat, read_json, write_json
 
-POLICY_FORMAT = FileFormat(name="policy", error=PolicyError)
+POLICY_FORMAT = FileFormat(
+    name="policy", upgrades=(lambda old: old,), error=PolicyError, digest_since=2
+)
+"""Since format 2 there is a digest. A policy that a person writes is of format 1 and has none."""
 
 
 def resolve_policy(

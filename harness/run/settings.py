@@ -77,7 +77,7 @@ def configuration_format(section: type[BaseModel]) -> FileFormat:
         return partial(with_missing, settings=added)
 
     upgrades = tuple(upgrade_to(version) for version in range(2, latest + 1))
-    return FileFormat(name="configuration", upgrades=upgrades, error=ConfigError)
+    return FileFormat(name="configuration", upgrades=upgrades, error=ConfigError, digest_since=3)
 
 
 def flat(values: Mapping[str, Any], names: Iterator[str]) -> dict[str, Any]:

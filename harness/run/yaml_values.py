@@ -7,6 +7,13 @@ from typing import Any
 import yaml
 
 from harness.errors import ConfigError
+from harness.run.files import read_bytes
+
+MAX_DEPTH = 20
+"""Sections in sections; a configuration has two."""
+
+MAX_VALUES = 10_000
+"""Values of a file, aliases written out; a configuration has a hundred."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -15,13 +22,17 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's.
         """Return a mapping after checking its keys."""
         merge = "tag:yaml.org,2002:merge"
-        keys = [self.construct_object(key) for key, _ in node.value if key.tag != merge]
-        for key in keys:
-            if not isinstance(key, str) or keys.count(key) > 1:
-                why = "stands there twice" if keys.count(key) > 1 else "is no name"
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == merge:
+                continue
+            key = self.construct_object(key_node)
+            if not isinstance(key, str) or key in seen:
+                why = "is no name" if not isinstance(key, str) else "stands there twice"
                 raise yaml.constructor.ConstructorError(
                     problem=f"key {key} {why}", problem_mark=node.start_mark
                 )
+            seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
@@ -36,9 +47,49 @@ def parse_yaml(text: str) -> Any:
     """Return the value of a YAML text.
 
     Raises:
-        YAMLError: It is none.
+        YAMLError: It is none, or no configuration would look like it.
     """
-    return yaml.load(text, Loader=_Loader)
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _count_nodes(node, {}, depth=0)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError(f"it is nested deeper than {MAX_DEPTH}") from None
+    except (ValueError, OverflowError) as problem:  # A date that is none, a number of 5000 digits.
+        raise yaml.YAMLError(str(problem).partition(";")[0]) from None
+    finally:
+        loader.dispose()
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int], *, depth: int) -> int:
+    """Return how many values a node is when its aliases are written out.
+
+    Nine lines of aliases can stand for a billion values, of which no two exist before they are
+    written out.
+
+    Raises:
+        YAMLError: It holds itself, is nested too deeply or is too many.
+    """
+    if depth > MAX_DEPTH:
+        raise yaml.YAMLError(f"it is nested deeper than {MAX_DEPTH}")
+    if id(node) in known:
+        if not known[id(node)]:
+            raise yaml.YAMLError("a value holds itself; write it out")
+        return known[id(node)]
+    known[id(node)] = 0  # Until it is counted: who meets it meanwhile is inside it.
+    parts: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        parts = node.value
+    elif isinstance(node, yaml.MappingNode):
+        parts = [part for pair in node.value for part in pair]
+    count = 1 + sum(_count_nodes(part, known, depth=depth + 1) for part in parts)
+    if count > MAX_VALUES:
+        raise yaml.YAMLError(f"it holds more than {MAX_VALUES} values")
+    known[id(node)] = count
+    return count
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -48,7 +99,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         ConfigError: The file is missing, not YAML, or holds something else than sections.
     """
     try:
-        values = parse_yaml(path.read_text(encoding="utf-8"))
+        values = parse_yaml(read_bytes(path).decode())
     except OSError as error:
         why = (error.strerror or "unreadable").lower()
         raise ConfigError(f"configuration {path} cannot be read: {why}; check --config") from None

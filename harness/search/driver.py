@@ -214,6 +214,7 @@ def _journal_header(trained: TrainedRun) -> dict[str, Any]:
         "images": trained.proposal_batches().num_images,
         "batch_size": config.eval.batch_size,
         "recalibrate_images": config.search.recalibrate_images,
+        "data": trained.splits.identity.to_json(),
     }
 
 

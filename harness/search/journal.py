@@ -1,23 +1,31 @@
 """`journal.jsonl`: every evaluated policy on disk at once, so that a killed search can go on.
 
 One JSON object per line: a header that says what the wrong images were counted with, then one line
-per batch of policies, flushed to disk before the search goes on. A kill can tear the last line,
-which is then dropped. Damage anywhere else is refused: everything behind it would be lost in
-silence.
+per batch of policies, flushed to disk before the search goes on. Each line ends with a CRC of what
+stands in it. A kill can tear the last line, which is then dropped. Damage anywhere else is refused:
+everything behind it would be lost in silence.
 """
 
 import json
 import os
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.errors import PolicyError, RunError
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
-from harness.run.files import FileFormat, write_text
+from harness.run.files import FileFormat, parse_json, read_bytes, write_text
+from harness.run.settings import difference
 
-JOURNAL_FORMAT = FileFormat(name="journal")
+JOURNAL_FORMAT = FileFormat(name="journal", upgrades=(lambda old: {"data": None, **old},))
+"""Since format 2 the header says which images the run was given, and each line has a CRC."""
+
+CRC, FIRST_WITH_CRC = "crc", 2
+
+MAX_JOURNAL_BYTES = 2**31
+"""Some million policies of fifty layers."""
 
 
 class Journal:
@@ -33,6 +41,8 @@ class Journal:
         """
         self._path = path
         self._header = {"format": JOURNAL_FORMAT.version, **header}
+        # As it is read back: tuples are lists.
+        self._header = json.loads(json.dumps(self._header))
         self._candidates = candidates
         self._num_images: int = header["images"]
 
@@ -43,9 +53,8 @@ class Journal:
             RunError: The file was made with another header, or is damaged.
         """
         wrong_counts: dict[Policy, int] = {}
-        for number, line in enumerate(self._batch_lines(), start=2):
-            place = f"line {number} of {self._path}"
-            for policy, count in self._parsed_batch(line, place=place):
+        for place, values in self._batches():
+            for policy, count in self._parsed_batch(values, place=place):
                 if wrong_counts.setdefault(policy, count) != count:
                     earlier = wrong_counts[policy]
                     raise _damaged(place, f"{count} wrong images, {earlier} earlier")
@@ -54,7 +63,7 @@ class Journal:
     def rewrite(self, wrong_counts: Mapping[Policy, int]) -> None:
         """Start the file anew with these policies, in one write that a kill cannot tear."""
         batch = [self._line(wrong_counts)] if wrong_counts else []
-        write_text(self._path, "\n".join([json.dumps(self._header), *batch]) + "\n")
+        write_text(self._path, "\n".join([_with_crc(self._header), *batch]) + "\n")
 
     def append(self, wrong_counts: Mapping[Policy, int]) -> None:
         """Add a batch of evaluated policies; returns when it is on disk."""
@@ -66,28 +75,52 @@ class Journal:
     @staticmethod
     def _line(wrong_counts: Mapping[Policy, int]) -> str:
         policies = [policy.bits for policy in wrong_counts]
-        return json.dumps({"policies": policies, "errors": list(wrong_counts.values())})
+        return _with_crc({"policies": policies, "errors": list(wrong_counts.values())})
 
-    def _batch_lines(self) -> list[bytes]:
-        """Return the whole lines behind the header, which is checked."""
-        if not self._path.exists():
-            return []
-        *whole, torn = self._path.read_bytes().split(b"\n")
-        if not whole and json.dumps(self._header).encode().startswith(torn):
-            return []  # Killed before the first line was whole.
-        place = f"line 1 of {self._path}"
-        header = _parsed([*whole, torn][0], place=place)
-        if "format" not in header:
-            raise _damaged(place, "no header of a journal")
-        if not whole or header != json.loads(json.dumps(self._header)):
+    def _batches(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield place and contents of the whole lines behind the header, which is checked."""
+        try:
+            content = read_bytes(self._path, limit=MAX_JOURNAL_BYTES)
+        except FileNotFoundError:
+            return
+        except OSError as problem:
+            reason = (problem.strerror or "unreadable").lower()
             raise RunError(
-                f"journal {self._path} was made with other weights, images or settings; "
+                f"journal {self._path} cannot be read: {reason}; remove it or give another --out"
+            ) from None
+        *whole, torn = content.split(b"\n")
+        if not whole and _with_crc(self._header).encode().startswith(torn):
+            return  # Killed before the first line was whole.
+        has_crc = self._check_header([*whole, torn][0], is_whole=bool(whole))
+        for number, line in enumerate(whole[1:], start=2):
+            place = f"line {number} of {self._path}"
+            yield place, _parsed(line, place=place, has_crc=has_crc)
+        if has_crc and _is_whole_line(torn[:-1]):
+            # What a kill leaves is the beginning of a line. Here only the end of one was altered.
+            raise _damaged(f"line {len(whole) + 1} of {self._path}", "it has no end")
+
+    def _check_header(self, line: bytes, *, is_whole: bool) -> bool:
+        """Check that the file was made with this header; return whether its lines have a CRC."""
+        place = f"line 1 of {self._path}"
+        there = _parsed(line, place=place, has_crc=False)
+        if "format" not in there:
+            raise _damaged(place, "no header of a journal")
+        upgraded = JOURNAL_FORMAT.upgraded({k: v for k, v in there.items() if k != CRC}, self._path)
+        has_crc: bool = there["format"] >= FIRST_WITH_CRC
+        if has_crc or CRC in there:
+            _parsed(line, place=place, has_crc=True)
+        here = self._header
+        if upgraded.get("data") is None:  # Nobody noted the images; the run itself was compared.
+            here = {**here, "data": None}
+        parts = difference(upgraded, here)
+        if parts is not None or not is_whole:
+            raise RunError(
+                f"journal {self._path} was made with other weights, images or settings: {parts}; "
                 "remove it or give another --out"
             )
-        return whole[1:]
+        return has_crc
 
-    def _parsed_batch(self, line: bytes, *, place: str) -> list[tuple[Policy, int]]:
-        values = _parsed(line, place=place)
+    def _parsed_batch(self, values: dict[str, Any], *, place: str) -> list[tuple[Policy, int]]:
         try:
             policies = [self._policy(bits) for bits in values["policies"]]
             wrong_counts = [self._wrong_count(count) for count in values["errors"]]
@@ -112,14 +145,36 @@ class Journal:
         return value
 
 
-def _parsed(line: bytes, *, place: str) -> dict[str, Any]:
+def _with_crc(values: dict[str, Any]) -> str:
+    """Return a line of the file."""
+    return json.dumps({**values, CRC: _crc(values)})
+
+
+def _crc(values: dict[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(values).encode()):08x}"
+
+
+def _is_whole_line(line: bytes) -> bool:
     try:
-        values = json.loads(line.decode())
-    except (ValueError, RecursionError) as problem:
+        _parsed(line, place="", has_crc=True)
+    except RunError:
+        return False
+    return True
+
+
+def _parsed(line: bytes, *, place: str, has_crc: bool) -> dict[str, Any]:
+    try:
+        values = parse_json(line)
+    except ValueError as problem:
         raise _damaged(place, str(problem)) from None
     if not isinstance(values, dict):
         raise _damaged(place, f"a {type(values).__name__}, not an object")
-    return values
+    if not has_crc:
+        return values
+    kept = {key: value for key, value in values.items() if key != CRC}
+    if values.get(CRC) != _crc(kept):
+        raise _damaged(place, "its CRC is of something else")
+    return kept
 
 
 def _damaged(place: str, what: str) -> RunError:

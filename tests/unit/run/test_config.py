@@ -79,7 +79,7 @@ def old_run_file(folder, *without):
         assert line in text
         text = text.replace(line, "")
     file = folder / "config.yaml"
-    file.write_text(text)
+    file.write_text(text.partition("digest:")[0])
     return file
 
 
@@ -108,8 +108,8 @@ def test_an_old_file_that_lacks_a_key_of_its_own_time_is_not_whole(tmp_path):
     ("found", "message"),
     [
         ("4", "has format 4, this version reads up to 3; update harness$"),
-        ("new", "has format new, this version reads up to 3; recreate it with this version$"),
-        ("true", "has format True, this version reads up to 3; recreate it with this version$"),
+        ("new", "has format new, this version reads up to 3; re(create|store) it"),
+        ("true", "has format True, this version reads up to 3; re(create|store) it"),
     ],
 )
 @pytest.mark.parametrize("load", [load_config, load_run_config])
@@ -229,7 +229,10 @@ def test_missing_file_is_refused(tmp_path):
         (b"- train\n- data\n", "holds a list, not sections; write `section:` and indented `key:"),
         (b"seed: 1\nseed: 2\n", r"is not YAML \(key seed stands there twice .*\); mend the file$"),
         (b"2020-01-01: 3\n", r"is not YAML \(key 2020-01-01 is no name .*\); mend the file$"),
-        (b"train: &a\n  x: *a\n", r"config\.yaml: a value holds itself; write it out$"),
+        (
+            b"train: &a\n  x: *a\n",
+            r"config\.yaml is not YAML \(a value holds itself; write it out\); mend",
+        ),
         (b"train:\n  epochz: 3\n", r"config\.yaml: unknown key train\.epochz; the keys there are"),
         (b"train:\n  epochs: abc\n", r"config\.yaml: train\.epochs = 'abc': input should be a val"),
     ],
@@ -271,3 +274,59 @@ def test_numbers_in_exponent_form_are_numbers_in_files_too(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("train:\n  step_learning_rate: 1e-5\n", encoding="utf-8")
     assert load_config(path).train.step_learning_rate == 1e-5
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = "a: &a {k: 1}\n" + "".join(
+    f"{new}: &{new} {{<<: [{', '.join([f'*{old}'] * 9)}]}}\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "it holds more than 10000 values"),
+        (MERGES, "it holds more than 10000 values"),
+        ("a: " + "[" * 3000, "expected|nested deeper than 20"),
+        ("a: " + "[" * 300 + "]" * 300, "it is nested deeper than 20"),
+        ("a: " + "{b: " * 3000 + "}" * 3000, "it is nested deeper than 20"),
+        ("seed: " + "9" * 5000, r"Exceeds the limit \(4300 digits\)"),
+        ("seed: 2001-99-99", "month must be in 1..12"),
+        ("train: {learning_rate: 1e999}", "learning_rate = inf: input should be a finite number"),
+        ("quant: {act_candidates: [1e999]}", r"act_candidates\.0 = inf: input should be a valid"),
+        ("quant: {act_candidates: [3.9]}", r"act_candidates\.0 = 3\.9: input should be a valid in"),
+        (
+            "model: {name: [" + "x, " * 999 + "x]}",
+            r"'x', 'x', .*\.\.\. \(5000 characters\): input ",
+        ),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_hostile_files_are_one_short_line(tmp_path, text, message):
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=message) as refusal:
+        load_config(file)
+    assert len(str(refusal.value)) < 600
+
+
+@pytest.mark.parametrize("text", ["9" * 5000, "[" * 3000, "2001-99-99", "&a [*a]", "[[["])
+def test_hostile_overrides_are_one_short_line(text):
+    with pytest.raises(
+        ConfigError, match=r"^--set seed=.* is not a YAML value; quote it$"
+    ) as error:
+        load_config(None, overrides=[f"seed={text}"])
+    assert len(str(error.value)) < 400
+
+
+def test_an_altered_file_of_a_run_serves_a_new_run(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(Config().to_yaml().replace("seed: 0", "seed: 4"))
+    assert load_config(file).seed == 4
+    message = r"was altered after it was written; restore it; settings are changed by --config and"
+    with pytest.raises(ConfigError, match=message):
+        load_run_config(file)

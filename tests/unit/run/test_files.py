@@ -25,16 +25,21 @@ def saved(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
+def by_hand(values: dict) -> dict:
+    """Return a policy as a person writes it: of format 1, without a digest."""
+    return {**{key: value for key, value in values.items() if key != "digest"}, "format": 1}
+
+
 def test_unusable_policy_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "policy.json"
-    good = saved(path)
+    good = by_hand(saved(path))
     text = path.read_text()
     layers = good["layers"]
     cases = [
         (text[:40], r"policy.json is not whole JSON; restore or recreate it"),
         (json.dumps([1]), r"holds a list, not an object; restore or recreate it"),
-        (json.dumps({**good, "format": 9}), r"has format 9, this version reads up to 1; update ha"),
-        (json.dumps({**good, "format": "1"}), r"has format 1, this version reads up to 1; recrea"),
+        (json.dumps({**good, "format": 9}), r"has format 9, this version reads up to 2; update ha"),
+        (json.dumps({**good, "format": "1"}), r"has format 1, this version reads up to 2; recrea"),
         (json.dumps({**good, "network": "x", "model": "other"}),
          r"belongs to other with fingerprint x, this is small with .*; use a policy that was"),
         (json.dumps({**good, "layers": layers[:2]}), r"lists 2 layers, not the 4 of small in"),
@@ -75,16 +80,16 @@ def test_network_round_trip_and_damage(tmp_path: Path) -> None:
     cases = [
         ("{", r"network .* is not whole JSON; restore or recreate it"),
         (
-            json.dumps({**values, "format": 3}),
-            r"has format 3, this version reads up to 2; update harness",
+            json.dumps({**values, "format": 4}),
+            r"has format 4, this version reads up to 3; update harness",
         ),
         (
             json.dumps({k: v for k, v in values.items() if k != "layers"}),
-            r"lacks 'layers'; recreate",
+            r"was altered after it was written; restore or recreate it",
         ),
         (
             json.dumps({**values, "num_classes": 11}),
-            r"was altered after it was written; restore it",
+            r"was altered after it was written; restore or recreate it",
         ),
     ]
     for content, message in cases:

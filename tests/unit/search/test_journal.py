@@ -7,7 +7,7 @@ from made_networks import network_of
 
 from harness.errors import RunError
 from harness.problem.policy import Policy
-from harness.search.journal import Journal
+from harness.search.journal import Journal, _with_crc
 
 HEADER = {"network": "abc", "images": 10}
 NETWORK = network_of([(1, 1), (1, 1), (1, 1)])
@@ -41,6 +41,15 @@ def test_every_prefix_of_the_file_reads_as_whole_batches(tmp_path):
         assert journal_at(path).read() in ({}, {LOW: 7}, {LOW: 7, HIGH: 3})
 
 
+def line_with_crc(line):
+    """Return a line with the CRC of what stands in it, where it is an object."""
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    return _with_crc(values).encode() if isinstance(values, dict) else line
+
+
 GOOD = b'{"policies": [[[8, 8], [2, 2], [8, 8]]], "errors": [7]}'
 
 
@@ -49,7 +58,7 @@ GOOD = b'{"policies": [[[8, 8], [2, 2], [8, 8]]], "errors": [7]}'
     [
         (GOOD[:20], "Expecting"),
         (b"", "Expecting value"),
-        (b"[" * 100_000, "maximum recursion depth exceeded"),
+        (b"[" * 100_000, "it is nested too deeply"),
         (b"[1]", "a list, not an object"),
         (b"null", "a NoneType, not an object"),
         (b"{}", "'policies'"),
@@ -73,7 +82,7 @@ GOOD = b'{"policies": [[[8, 8], [2, 2], [8, 8]]], "errors": [7]}'
 def test_damage_before_the_last_line_is_refused_and_kept(tmp_path, line, reason):
     path = tmp_path / "journal.jsonl"
     begun(path, {}).append({HIGH: 3})
-    path.write_bytes(path.read_bytes() + line + b"\n" + GOOD + b"\n")
+    path.write_bytes(path.read_bytes() + line_with_crc(line) + b"\n" + GOOD + b"\n")
     before = path.read_bytes()
     with pytest.raises(
         RunError,
@@ -119,3 +128,49 @@ def test_journal_of_other_settings_is_refused_and_kept(tmp_path):
     with pytest.raises(RunError, match="was made with other weights, images or settings"):
         journal_at(path, {**HEADER, "images": 11}).read()
     assert path.read_bytes() == before
+
+
+def test_a_refusal_says_what_differs(tmp_path):
+    begun(tmp_path / "journal.jsonl", {LOW: 7})
+    message = (
+        "images or settings: images is 10 there and 11 here, weights is absent there and ab her"
+    )
+    with pytest.raises(RunError, match=message):
+        journal_at(tmp_path / "journal.jsonl", {**HEADER, "images": 11, "weights": "ab"}).read()
+
+
+def test_every_flipped_bit_is_refused_or_has_no_effect(tmp_path):
+    """As the disk may return them; a line may be lost only where a kill could have torn it."""
+    path = tmp_path / "journal.jsonl"
+    journal = begun(path, {LOW: 7})
+    journal.append({HIGH: 3})
+    whole, content = journal.read(), bytearray(path.read_bytes())
+    num_refused = 0
+    for place in range(8 * len(content)):
+        content[place // 8] ^= 1 << place % 8
+        path.write_bytes(content)
+        try:
+            assert journal_at(path).read() == whole, (place, bytes(content))
+        except RunError:
+            num_refused += 1
+        content[place // 8] ^= 1 << place % 8
+    assert num_refused > 0.9 * 8 * len(content)
+
+
+def test_a_journal_of_format_1_is_read_and_goes_on_in_the_present_one(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(json.dumps({"format": 1, **HEADER}).encode() + b"\n" + GOOD + b"\n")
+    journal = journal_at(path, {**HEADER, "data": {"channels": 1}})
+    assert journal.read() == {LOW: 7}
+    journal.rewrite(journal.read())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines[0]["format"] == 2
+    assert all("crc" in line for line in lines)
+    assert journal.read() == {LOW: 7}
+
+
+def test_a_journal_of_other_images_is_refused(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal_at(path, {**HEADER, "data": {"channels": 1}}).rewrite({LOW: 7})
+    with pytest.raises(RunError, match="was made with other weights, images or settings: data is"):
+        journal_at(path, {**HEADER, "data": {"channels": 3}}).read()
