@@ -119,14 +119,17 @@ def read_bytes(path: Path, *, limit: int | None = MAX_BYTES) -> bytes:
     """
     # Not blocking: to open a pipe would wait for somebody to write into it.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         if limit is not None and status.st_size > limit:
             why = f"it has {status.st_size} bytes, the most is {limit}"
             raise OSError(errno.EFBIG, why, str(path))
-        return file.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def parse_json(content: bytes) -> Any:

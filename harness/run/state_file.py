@@ -5,6 +5,7 @@ Its format version is that of the whole checkpoint: the tensors beside it have n
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,14 @@ from harness.run.yaml_values import read_mapping
 
 STATE_FILE = "state.json"
 STATE_KEYS = ("step", "steps_per_epoch", "task", "configuration", "data")
+
+
+IS_USABLE: dict[str, Callable[[Any], bool]] = {
+    "step": lambda value: type(value) is int and 0 <= value < 2**53,
+    "steps_per_epoch": lambda value: type(value) is int and 0 <= value < 2**53,
+    "task": lambda value: isinstance(value, dict),
+    "configuration": lambda value: isinstance(value, dict),
+}
 
 
 def save_state(checkpoint: Path, state: dict[str, Any]) -> bytes:
@@ -53,9 +62,10 @@ def load_state(checkpoint: Path) -> dict[str, Any]:
     missing = [key for key in STATE_KEYS if key not in state]
     if missing:
         raise CheckpointError(f"checkpoint file {path} lacks {missing[0]!r}; {remedy}")
-    for key in ("task", "configuration"):
-        if not isinstance(state[key], dict):
-            raise CheckpointError(f"checkpoint file {path} has {key} {state[key]!r}; {remedy}")
+    for key, is_usable in IS_USABLE.items():
+        if not is_usable(state[key]):
+            shown = repr(state[key])[:60]
+            raise CheckpointError(f"checkpoint file {path} has {key} {shown}; {remedy}")
     configuration = CONFIG_FORMAT.upgraded(state["configuration"], path)
     settings = flat(configuration, setting_names(Config, deciding_only=True))
     try:

@@ -6,12 +6,16 @@ trained). A run that goes on drops the rows of the steps that it takes again.
 """
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RunError
-from harness.run.files import FileFormat, write_text
+from harness.run.files import FileFormat, parse_json, read_bytes, write_text
+
+MAX_METRICS_BYTES = 2**32
+"""Rows of a run of years."""
 
 ACCURACY_PREFIX = "search_accuracy/"
 """Before the label of a policy in a row of a validation."""
@@ -60,8 +64,10 @@ class MetricsLog:
 
     def append(self, values: dict[str, float], *, step: int, epoch: int) -> None:
         """Add a row."""
+        # JSON has no word for infinity: what is no finite number stands there as null.
+        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "epoch": epoch, **values}) + "\n")
+            file.write(json.dumps({"step": step, "epoch": epoch, **numbers}) + "\n")
 
     def _written_format(self) -> Any:
         """Return the version of the file; one without a first line for it is of format 1."""
@@ -77,16 +83,23 @@ class MetricsLog:
         """Return the whole lines. A kill can tear the last one, which is dropped.
 
         Raises:
-            RunError: Another line is damaged.
+            RunError: Another line is damaged, or the file is none.
         """
-        if not self._path.is_file():
+        try:
+            *whole, _ = read_bytes(self._path, limit=MAX_METRICS_BYTES).split(b"\n")
+        except FileNotFoundError:
             return []
-        *whole, _ = self._path.read_bytes().split(b"\n")
+        except OSError as problem:
+            reason = (problem.strerror or "unreadable").lower()
+            raise RunError(
+                f"metrics {self._path} cannot be read: {reason}; move it away to go on without "
+                "its rows"
+            ) from None
         return [self._line(number, text) for number, text in enumerate(whole, start=1)]
 
     def _line(self, number: int, text: bytes) -> dict[str, Any]:
         try:
-            values = json.loads(text.decode())
+            values = parse_json(text)
         except ValueError:
             values = None
         if not isinstance(values, dict):

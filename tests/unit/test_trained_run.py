@@ -1,14 +1,21 @@
 """A loaded run: its weights are fixed when it is loaded."""
 
+import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness import checkpoint
-from harness.errors import CheckpointError
+from harness.checkpoint import load_candidates
+from harness.errors import CheckpointError, HarnessError, RunError
 from harness.run.folder import RunDir
+from harness.run.network_file import save_network
+from harness.run.state_file import check_configuration, load_state
 from harness.trained_run import load_run
 
 GOLDEN_RUN = Path(__file__).parents[1] / "golden/runs/format1/finished"
@@ -58,3 +65,65 @@ def test_batches_are_of_the_first_images_of_a_split(run):
 def test_run_may_take_what_its_network_may(run):
     trained = load_run(run)
     assert trained.candidates == run.load_network().candidates
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("macs", 5), ("weight_count", 7), ("kind", "linear"), ("is_depthwise", True), ("name", "x")],
+)
+def test_a_network_that_is_not_that_of_the_model_is_refused(run, key, value):
+    """Whoever altered the file also made fingerprint and digest anew."""
+    network = run.load_network()
+    layers = (network.layers[0], replace(network.layers[1], **{key: value}), *network.layers[2:])
+    save_network(run.network_path, replace(network, layers=layers))
+    message = r"^network .*network\.json (gives \S+ \S+ \S+, resnet8 has|lists 10 layers that are)"
+    with pytest.raises(RunError, match=message):
+        load_run(run)
+
+
+@pytest.mark.parametrize(
+    "change", [{"model_name": "resnet20"}, {"num_classes": 11}, {"input_size": (1, 9, 8)}]
+)
+def test_a_network_of_another_model_or_images_is_refused(run, change):
+    save_network(run.network_path, replace(run.load_network(), **change))
+    with pytest.raises(HarnessError) as refusal:
+        load_run(run)
+    assert "\n" not in str(refusal.value)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_any_wrong_value_of_a_state_is_refused_or_harmless(tmp_path_factory, data):
+    """Whoever altered it also made the manifest anew."""
+    folder = tmp_path_factory.mktemp("state") / "run"
+    run = RunDir(shutil.copytree(GOLDEN_RUN.parents[1] / "format2" / "finished", folder))
+    state_path = run.path / CHECKPOINT / "state.json"
+    values = json.loads(state_path.read_text())
+    target = values
+    while data.draw(st.booleans(), label="deeper"):
+        inner = [value for value in target.values() if isinstance(value, dict)]
+        if not inner:
+            break
+        target = data.draw(st.sampled_from(inner))
+    key = data.draw(st.sampled_from(sorted(target)))
+    target[key] = data.draw(
+        st.one_of(
+            st.none(), st.integers(-5, 2**70), st.text(max_size=3), st.just([[1]]), st.just({}),
+            st.just([{"weight": 5, "act": None}]), st.just(float("inf")), st.booleans(),
+        )
+    )  # fmt: skip
+    state_path.write_text(json.dumps(values))
+    manifest_path = run.path / CHECKPOINT / "manifest.json"
+    manifest = json.loads(manifest_path.read_text())
+    content = state_path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"]["state.json"] = {"bytes": len(content), "sha256": digest}
+    manifest_path.write_text(json.dumps(manifest))
+    try:
+        state = load_state(run.path / CHECKPOINT)
+        check_configuration(run.path / CHECKPOINT, run.load_config())
+        load_candidates(run.path / CHECKPOINT, run.load_network())
+    except HarnessError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert state["step"] >= 0

@@ -1,6 +1,7 @@
 """metrics.jsonl: what a run that goes on keeps, and how rows of older versions are read."""
 
 import json
+import os
 
 import pytest
 from hypothesis import given
@@ -93,3 +94,38 @@ def test_a_damaged_line_that_no_kill_can_leave_is_refused_by_its_number(path, nu
     with pytest.raises(RunError, match=rf"metrics: line {number} of .* is damaged; restore the f"):
         MetricsLog(path, mode="float").check()
     assert path.read_bytes() == b"\n".join(content)
+
+
+def test_every_line_is_json_whatever_is_logged(path):
+    log = MetricsLog(path, mode="float")
+    log.start(step=0, total_steps=9)
+    log.append({"ce": float("nan"), "kl": float("-inf"), "ok": 0.5}, step=1, epoch=1)
+
+    def refuse(constant):
+        raise AssertionError(constant)
+
+    rows = [json.loads(line, parse_constant=refuse) for line in path.read_text().splitlines()]
+    assert rows[1] == {"step": 1, "epoch": 1, "ce": None, "kl": None, "ok": 0.5}
+
+
+@pytest.mark.parametrize("put", ["fifo", "folder", "zero"])
+@pytest.mark.timeout(20)
+def test_what_is_no_log_is_refused_and_kept(path, put):
+    if put == "fifo":
+        os.mkfifo(path)
+    elif put == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    log = MetricsLog(path, mode="float")
+    for use in (log.check, lambda: log.start(step=0, total_steps=9)):
+        with pytest.raises(RunError, match=r"^metrics .* cannot be read: it is no regular file; "):
+            use()
+    assert not path.is_file()
+
+
+def test_lines_nested_too_deeply_are_damaged(path):
+    write(path, [HEAD])
+    path.write_bytes(path.read_bytes() + b"[" * 100_000 + b"\n")
+    with pytest.raises(RunError, match=r"metrics: line 2 of .* is damaged"):
+        MetricsLog(path, mode="float").check()
