@@ -18,6 +18,8 @@ from harness.run.settings import difference, flat, nested, setting_names
 from harness.run.yaml_values import read_mapping
 
 STATE_FILE = "state.json"
+NAMED_OPTIMIZER_FORMAT = 3
+"""The first in which the optimizer's state lies in a file of its own, by names of parameters."""
 STATE_KEYS = ("step", "steps_per_epoch", "task", "configuration")
 
 
@@ -78,7 +80,8 @@ def check_configuration(checkpoint: Path, config: Config) -> None:
 
 def _format_of(checkpoint: Path) -> FileFormat:
     to_format_2 = partial(_to_format_2, checkpoint=checkpoint)
-    return FileFormat(name="checkpoint state", upgrades=(to_format_2,), error=CheckpointError)
+    upgrades = (to_format_2, _to_format_3)
+    return FileFormat(name="checkpoint state", upgrades=upgrades, error=CheckpointError)
 
 
 def _to_format_2(values: dict[str, Any], *, checkpoint: Path) -> dict[str, Any]:
@@ -102,6 +105,11 @@ def _to_format_2(values: dict[str, Any], *, checkpoint: Path) -> dict[str, Any]:
     kept = {key: value for key, value in values.items() if key != "config_fingerprint"}
     # Runs of that time trained every candidate of their network: no task had a state.
     return {"task": {}, **kept, "configuration": {"format": 1, **settings}}
+
+
+def _to_format_3(values: dict[str, Any]) -> dict[str, Any]:
+    """Change nothing here: it is the file of the optimizer's state that became another."""
+    return values
 
 
 def _digest_of_format_1(settings: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Put a run together: task, network, optimizers and batches, in the order they depend on."""
+"""Put a run together: task, network, optimizer and batches, in the order they depend on."""
 
 import logging
 from pathlib import Path
@@ -13,9 +13,10 @@ from harness.run.config import Config
 from harness.run.files import write_json
 from harness.run.folder import ENVIRONMENT_FORMAT, RunDir
 from harness.runtime import environment, lay_channels_last
+from harness.training.engine import prepare
 from harness.training.float_task import FloatTask
 from harness.training.loop import Loop
-from harness.training.optim import create_optimizers
+from harness.training.optim import create_optimizer
 from harness.training.state import TrainingState
 from harness.training.supernet_task import SupernetTask
 from harness.training.task import Task
@@ -61,15 +62,14 @@ def assemble(
     state = TrainingState(
         task=task,
         ema=ModelEmaV3(task.model, decay=config.train.ema_decay, use_warmup=True),
-        optimizers=create_optimizers(task.model, config.train),
+        optimizer=create_optimizer(task.model, config.train),
         configuration=config.deciding_settings(),
     )
     if checkpoint is not None:
         # Before Accelerate as well: it may hand out copies of weights and moments as they are now.
         state.restore(checkpoint)
         logger.info("going on from step %d of %s", state.step, checkpoint)
-    model, loader, *optimizers = accelerator.prepare(task.model, loader, *state.optimizers.values())
-    state.optimizers = dict(zip(state.optimizers, optimizers, strict=True))
+    engine, loader = prepare(accelerator, task.model, loader, state.optimizer)
     # Last, for only now is it known how many batches fall to each rank.
     _check_steps(
         config, num_images=len(splits.train), num_steps=len(loader), accelerator=accelerator
@@ -85,7 +85,7 @@ def assemble(
         run.save_config(config)
         write_json(run.environment_path, environment(), file_format=ENVIRONMENT_FORMAT)
         task.write_description(run)
-    return Loop(config, run, accelerator, state=state, model=model, loader=loader)
+    return Loop(config, run, accelerator, state=state, engine=engine, loader=loader)
 
 
 def _check_steps(
