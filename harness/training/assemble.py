@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from timm.utils import ModelEmaV3
+from torch import nn
 
 from harness.data import Splits, load_splits, train_batches
 from harness.errors import CheckpointError, DataError
@@ -13,10 +15,10 @@ from harness.run.config import Config
 from harness.run.files import write_json
 from harness.run.folder import ENVIRONMENT_FORMAT, RunDir
 from harness.runtime import environment, lay_channels_last
-from harness.training.engine import prepare
+from harness.training.engine import Engine, prepare
 from harness.training.float_task import FloatTask
 from harness.training.loop import Loop
-from harness.training.optim import create_optimizer
+from harness.training.optim import GroupedOptimizer, create_optimizer
 from harness.training.state import TrainingState
 from harness.training.supernet_task import SupernetTask
 from harness.training.task import Task
@@ -69,7 +71,7 @@ def assemble(
         # Before Accelerate as well: it may hand out copies of weights and moments as they are now.
         state.restore(checkpoint)
         logger.info("going on from step %d of %s", state.step, checkpoint)
-    engine, loader = prepare(accelerator, task.model, loader, state.optimizer)
+    engine, loader = prepare_engine(accelerator, task.model, loader, state.optimizer)
     # Last, for only now is it known how many batches fall to each rank.
     _check_steps(
         config, num_images=len(splits.train), num_steps=len(loader), accelerator=accelerator
@@ -86,6 +88,21 @@ def assemble(
         write_json(run.environment_path, environment(), file_format=ENVIRONMENT_FORMAT)
         task.write_description(run)
     return Loop(config, run, accelerator, state=state, engine=engine, loader=loader)
+
+
+def prepare_engine(
+    accelerator: Accelerator, model: nn.Module, loader: Any, optimizer: GroupedOptimizer
+) -> tuple[Engine, Any]:
+    """Return the engine that the launcher asked for, and the batches of this rank.
+
+    Raises:
+        ConfigError: The launcher was given settings that this training cannot keep to.
+    """
+    if accelerator.distributed_type is not DistributedType.DEEPSPEED:
+        return prepare(accelerator, model, loader, optimizer)
+    from harness.training.zero import prepare_zero  # DeepSpeed takes seconds to import.
+
+    return prepare_zero(accelerator, model, loader, optimizer)
 
 
 def _check_steps(
