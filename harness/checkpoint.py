@@ -1,18 +1,16 @@
-"""Save and load a run's state; loading executes nothing (safetensors, JSON, weights_only).
+"""Save and load a run's state; loading executes nothing (safetensors, JSON).
 
 A checkpoint is a folder `step_00000123/` written under a temporary name, fsynced and renamed, with
 sizes and SHA-256 of its files in `manifest.json`. A checkpoint that is there is whole; one that was
 damaged later is recognised.
 """
 
-import io
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
@@ -28,7 +26,14 @@ from harness.run.files import read_bytes, sync_folder, write_bytes
 from harness.run.folder import RunDir
 from harness.run.manifest import listed, older_one, read_checked, write_manifest
 from harness.run.network_file import check_described
+from harness.run.optimizer_file import (
+    OPTIMIZER_FILE,
+    load_old_optimizer_state,
+    load_optimizer_state,
+    to_bytes,
+)
 from harness.run.state_file import (
+    NAMED_OPTIMIZER_FORMAT,
     STATE_FILE,
     check_configuration,
     load_state,
@@ -38,7 +43,6 @@ from harness.run.state_file import (
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"
-OPTIMIZERS_FILE = "optimizers.pt"
 
 
 def checkpoint_path(run: RunDir, step: int) -> Path:
@@ -106,7 +110,7 @@ def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
     Args:
         run: The run.
         state: Tensors by name under `model` (weights in training) and `ema` (averaged weights),
-            state dicts by name under `optimizers`, and what `save_state` takes.
+            the named state of the optimizer under `optimizer`, and what `save_state` takes.
         keep: Newest checkpoints left in place.
     """
     final = checkpoint_path(run, state["step"])
@@ -120,7 +124,7 @@ def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
     contents = {
         MODEL_FILE: _to_safetensors(standing.pop("model")),
         EMA_FILE: _to_safetensors(standing.pop("ema")),
-        OPTIMIZERS_FILE: _to_stream(standing.pop("optimizers")),
+        OPTIMIZER_FILE: to_bytes(standing.pop("optimizer")),
     }
     for name, content in contents.items():
         write_bytes(partial / name, content)
@@ -133,17 +137,30 @@ def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
     return final
 
 
-def load_checkpoint(checkpoint: Path) -> dict[str, Any]:
+def load_checkpoint(
+    checkpoint: Path, *, optimizer_groups: Mapping[str, Sequence[str]]
+) -> dict[str, Any]:
     """Return the state that `save_checkpoint` was given, tensors on the CPU.
+
+    Args:
+        checkpoint: Its folder.
+        optimizer_groups: Names of the parameters by the optimizer's group. A checkpoint of format 1
+            or 2 has the optimizers' state in that order, without names.
 
     Raises:
         CheckpointError: The checkpoint is incomplete, damaged, or of a newer version.
     """
+    state = load_state(checkpoint)
+    optimizer = (
+        load_optimizer_state(checkpoint)
+        if written_format(checkpoint) >= NAMED_OPTIMIZER_FORMAT
+        else load_old_optimizer_state(checkpoint, optimizer_groups)
+    )
     return {
-        **load_state(checkpoint),
+        **state,
         "model": load_tensors(checkpoint, MODEL_FILE),
         "ema": load_tensors(checkpoint, EMA_FILE),
-        "optimizers": _load_optimizers(checkpoint),
+        "optimizer": optimizer,
     }
 
 
@@ -233,28 +250,6 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
 
 def _to_safetensors(tensors: dict[str, Tensor]) -> bytes:
     return save_safetensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-
-
-def _to_stream(states: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(states, buffer)
-    return buffer.getvalue()
-
-
-def _load_optimizers(checkpoint: Path) -> dict[str, Any]:
-    content = read_checked(checkpoint, OPTIMIZERS_FILE)
-    try:
-        states: dict[str, Any] = torch.load(
-            io.BytesIO(content), map_location="cpu", weights_only=True
-        )
-    except Exception as error:  # A malformed stream leads the unpickler to any class.
-        raise CheckpointError(
-            f"checkpoint file {checkpoint / OPTIMIZERS_FILE} holds no optimizer state "
-            f"({type(error).__name__}); {older_one(checkpoint)}"
-        ) from None
-    if written_format(checkpoint) == 1 and "steps" in states:
-        states["step_sizes"] = states.pop("steps")
-    return states
 
 
 def _with_names_of_format_2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

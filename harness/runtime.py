@@ -32,6 +32,7 @@ from torch import nn
 from typing_extensions import Self
 
 import harness
+from harness.deepspeed_config import check_joined, deepspeed_plugin
 from harness.errors import RunError
 from harness.observer import Work
 from harness.quant.lsq import NCHW_DIMS
@@ -64,7 +65,9 @@ def create_accelerator(project: Path | None = None) -> Accelerator:
         project_dir=None if project is None else str(project),
         # Every rank's BN statistics come from rank 0 when they are read, not before every pass.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        deepspeed_plugin=deepspeed_plugin(),
     )
+    check_joined(accelerator)
     num_started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
     if num_started != accelerator.num_processes:
         # Each would train by itself, all of them in one run folder.

@@ -20,6 +20,8 @@ from harness.run.settings import difference, flat, nested, setting_names
 from harness.run.yaml_values import read_mapping
 
 STATE_FILE = "state.json"
+NAMED_OPTIMIZER_FORMAT = 3
+"""The first in which the optimizer's state lies in a file of its own, by names of parameters."""
 STATE_KEYS = ("step", "steps_per_epoch", "task", "configuration", "data")
 
 

@@ -1,11 +1,13 @@
-"""Put a run together: task, network, optimizers and batches, in the order they depend on."""
+"""Put a run together: task, network, optimizer and batches, in the order they depend on."""
 
 import logging
 from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from timm.utils import ModelEmaV3
+from torch import nn
 
 from harness.data import Splits, check_same_data, load_splits, train_batches
 from harness.errors import CheckpointError, DataError
@@ -15,9 +17,10 @@ from harness.run.files import write_json
 from harness.run.folder import ENVIRONMENT_FORMAT, RunDir
 from harness.run.state_file import load_state
 from harness.runtime import environment, lay_channels_last
+from harness.training.engine import Engine, prepare
 from harness.training.float_task import FloatTask
 from harness.training.loop import Loop
-from harness.training.optim import create_optimizers
+from harness.training.optim import GroupedOptimizer, create_optimizer
 from harness.training.state import TrainingState
 from harness.training.supernet_task import SupernetTask
 from harness.training.task import Task
@@ -66,7 +69,7 @@ def assemble(
     state = TrainingState(
         task=task,
         ema=ModelEmaV3(task.model, decay=config.train.ema_decay, use_warmup=True),
-        optimizers=create_optimizers(task.model, config.train),
+        optimizer=create_optimizer(task.model, config.train),
         configuration=config.deciding_settings(),
         data=splits.identity,
     )
@@ -74,8 +77,7 @@ def assemble(
         # Before Accelerate as well: it may hand out copies of weights and moments as they are now.
         state.restore(checkpoint)
         logger.info("going on from step %d of %s", state.step, checkpoint)
-    model, loader, *optimizers = accelerator.prepare(task.model, loader, *state.optimizers.values())
-    state.optimizers = dict(zip(state.optimizers, optimizers, strict=True))
+    engine, loader = prepare_engine(accelerator, task.model, loader, state.optimizer)
     # Last, for only now is it known how many batches fall to each rank.
     _check_steps(
         config, num_images=len(splits.train), num_steps=len(loader), accelerator=accelerator
@@ -92,7 +94,22 @@ def assemble(
         save_data(run.data_file_path, splits.identity)
         write_json(run.environment_path, environment(), file_format=ENVIRONMENT_FORMAT)
         task.write_description(run)
-    return Loop(config, run, accelerator, state=state, model=model, loader=loader)
+    return Loop(config, run, accelerator, state=state, engine=engine, loader=loader)
+
+
+def prepare_engine(
+    accelerator: Accelerator, model: nn.Module, loader: Any, optimizer: GroupedOptimizer
+) -> tuple[Engine, Any]:
+    """Return the engine that the launcher asked for, and the batches of this rank.
+
+    Raises:
+        ConfigError: The launcher was given settings that this training cannot keep to.
+    """
+    if accelerator.distributed_type is not DistributedType.DEEPSPEED:
+        return prepare(accelerator, model, loader, optimizer)
+    from harness.training.zero import prepare_zero  # DeepSpeed takes seconds to import.
+
+    return prepare_zero(accelerator, model, loader, optimizer)
 
 
 def _check_steps(

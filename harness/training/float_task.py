@@ -9,6 +9,7 @@ from harness.data import Splits, eval_batches
 from harness.models import create_model
 from harness.run.config import Config
 from harness.runtime import seed_everything
+from harness.training.engine import Engine
 from harness.training.losses import PassContext, evaluate_terms, float_terms
 from harness.training.task import Task
 from harness.training.weights_origin import check_origin
@@ -37,16 +38,16 @@ class FloatTask(Task):
         super().__init__(build_float_network(config, splits))
         self._config = config
         self._splits = splits
-        self._accelerator = accelerator
         self._terms = float_terms(smoothing=config.train.label_smoothing)
 
     def run_passes(
-        self, model: nn.Module, images: Tensor, labels: Tensor, *, step: int
+        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
     ) -> dict[str, Tensor]:
         """Run the only pass."""
-        context = PassContext(logits=model(images), labels=labels)
-        loss, values = evaluate_terms(self._terms, context)
-        self._accelerator.backward(loss)
+        with engine.one_pass(is_last=True):
+            context = PassContext(logits=engine.model(images), labels=labels)
+            loss, values = evaluate_terms(self._terms, context)
+            engine.backward(loss)
         return values
 
     def validate(self, model: nn.Module) -> dict[str, float]:

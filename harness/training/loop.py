@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from torch import Tensor, nn
+from torch import Tensor
 
 from harness.checkpoint import save_checkpoint
 from harness.data import raise_errors
@@ -17,8 +17,9 @@ from harness.run.config import Config
 from harness.run.files import write_json
 from harness.run.folder import SUMMARY_FORMAT, RunDir
 from harness.runtime import StopFlag, seed_step
+from harness.training.engine import Engine
 from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
-from harness.training.optim import clip_gradients, learning_rate_factor, set_learning_rates
+from harness.training.optim import learning_rate_factor, set_learning_rates
 from harness.training.resume import newest_step
 from harness.training.state import TrainingState
 
@@ -38,7 +39,7 @@ class Loop:
         accelerator: Accelerator,
         *,
         state: TrainingState,
-        model: nn.Module,
+        engine: Engine,
         loader: Any,
     ) -> None:
         """Take what every step needs; `assemble.assemble` builds it.
@@ -46,16 +47,16 @@ class Loop:
         Args:
             config: The whole configuration.
             run: The run's folder.
-            accelerator: Runs backward and gradient exchange.
+            accelerator: Of this process.
             state: Where the run stands.
-            model: The network as `prepare` returned it.
+            engine: Computes gradients and takes the optimizer's steps.
             loader: The training batches as `prepare` returned them.
         """
         self.state = state
         self._config = config
         self._run = run
         self._accelerator = accelerator
-        self._model = model
+        self._engine = engine
         self._loader = loader
         self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
         self._total_steps = config.train.epochs * state.steps_per_epoch
@@ -98,7 +99,7 @@ class Loop:
         What all agreed on counts, not the flag of this rank. A signal may reach one rank alone, and
         while it validates or saves: if it left then, the others would wait for it for ever.
         """
-        self._model.train()
+        self._engine.model.train()
         for images, labels in raise_errors(self._remaining_batches()):
             losses = self._take_step(images, labels)
             advance()
@@ -123,20 +124,19 @@ class Loop:
 
     def _take_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Take one optimizer step and return its losses."""
-        state, train_config = self.state, self._config.train
+        state, engine, train_config = self.state, self._engine, self._config.train
         factor = learning_rate_factor(
             state.step,
             total_steps=self._total_steps,
             warmup_steps=round(train_config.warmup_epochs * state.steps_per_epoch),
         )
-        set_learning_rates(state.optimizers, train_config, factor=factor)
+        set_learning_rates(engine.optimizer, train_config, factor=factor)
         seed_step(self._config.seed, state.step, rank=self._accelerator.process_index)
-        losses = state.task.run_passes(self._model, images, labels, step=state.step)
-        clip_gradients(state.task.model, train_config.gradient_clip)
-        for optimizer in state.optimizers.values():
-            optimizer.step()
-            optimizer.zero_grad()
-        state.ema.update(state.task.model, step=state.step)
+        with engine.adding_up():
+            losses = state.task.run_passes(engine, images, labels, step=state.step)
+        engine.step()
+        with engine.whole_weights():
+            state.ema.update(state.task.model, step=state.step)
         state.step += 1
         return losses
 
@@ -182,9 +182,13 @@ class Loop:
 
     def _save(self) -> None:
         self._share_buffers()
-        if self._accelerator.is_main_process:
-            keep = self._config.train.keep_checkpoints
-            save_checkpoint(self._run, self.state.state_dict(), keep=keep)
+        # Ranks may hold the moments, and the weights, in parts: all of them take part.
+        moments = self._engine.optimizer_state()
+        with self._engine.whole_weights():
+            if self._accelerator.is_main_process:
+                keep = self._config.train.keep_checkpoints
+                saved = {**self.state.state_dict(), "optimizer": moments}
+                save_checkpoint(self._run, saved, keep=keep)
         self._accelerator.wait_for_everyone()
 
     def _share_buffers(self) -> None:

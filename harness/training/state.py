@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from timm.utils import ModelEmaV3
-from torch.optim import Optimizer
 
 from harness.checkpoint import fill, load_checkpoint
 from harness.errors import CheckpointError
 from harness.run.data_file import DataIdentity
 from harness.run.manifest import older_one
+from harness.training.optim import GroupedOptimizer
 from harness.training.task import Task
 
 
@@ -22,8 +22,8 @@ class TrainingState:
     """With the network, whose weights are in training."""
     ema: ModelEmaV3
     """The averaged copy of the network, which is validated and searched."""
-    optimizers: dict[str, Optimizer]
-    """By name; as Accelerate has wrapped them, once it has."""
+    optimizer: GroupedOptimizer
+    """As it was built; the engine may lay its state out in another way."""
     configuration: dict[str, Any] = field(default_factory=dict)
     """The settings that decide the weights, by name."""
     data: DataIdentity | None = None
@@ -39,7 +39,7 @@ class TrainingState:
         return self.step // self.steps_per_epoch if self.steps_per_epoch else 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything by name; `checkpoint.save_checkpoint` writes it."""
+        """Return everything but the optimizer's state, by name, for `save_checkpoint`."""
         return {
             "step": self.step,
             "steps_per_epoch": self.steps_per_epoch,
@@ -48,7 +48,6 @@ class TrainingState:
             "task": self.task.state_dict(),
             "model": self.task.model.state_dict(),
             "ema": self.ema.module.state_dict(),
-            "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
         }
 
     def restore(self, checkpoint: Path) -> None:
@@ -59,11 +58,13 @@ class TrainingState:
         Raises:
             CheckpointError: The checkpoint is incomplete, damaged, or of another network.
         """
-        saved = load_checkpoint(checkpoint)
+        groups = {group["name"]: group["param_names"] for group in self.optimizer.param_groups}
+        saved = load_checkpoint(checkpoint, optimizer_groups=groups)
         self.step = saved["step"]
         self.steps_per_epoch = saved["steps_per_epoch"]
         try:
             self.task.load_state_dict(saved["task"])
+            self.optimizer.load_named_state(saved["optimizer"])
         except (KeyError, TypeError, ValueError) as problem:
             raise CheckpointError(
                 f"checkpoint {checkpoint} does not fit the network: {problem}; "
@@ -71,5 +72,3 @@ class TrainingState:
             ) from None
         fill(self.task.model, saved["model"], checkpoint=checkpoint)
         fill(self.ema.module, saved["ema"], checkpoint=checkpoint)
-        for name, state in saved["optimizers"].items():
-            self.optimizers[name].load_state_dict(state)

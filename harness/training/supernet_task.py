@@ -7,7 +7,6 @@ A step has 1 + K passes, whose gradients add up:
 
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +24,7 @@ from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.network_file import load_network, save_network
 from harness.training.calibration import calibrate_step_sizes
+from harness.training.engine import Engine
 from harness.training.float_task import build_float_network
 from harness.training.losses import (
     RANDOM_PASS_TERMS,
@@ -88,7 +88,7 @@ class SupernetTask(Task):
         self._max_pass_terms = max_pass_terms(smoothing=config.train.label_smoothing)
 
     def run_passes(
-        self, model: nn.Module, images: Tensor, labels: Tensor, *, step: int
+        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
     ) -> dict[str, Tensor]:
         """Run the planned passes in order; a term's value is the mean over the passes with it."""
         planned = self._plan(step)
@@ -96,15 +96,13 @@ class SupernetTask(Task):
         means: dict[str, Tensor] = {}
         teacher: Tensor | None = None
         for one in planned:
-            # Ranks exchange gradients once, in the last pass, when all of them have added up.
-            is_last = one is planned[-1]
-            logits = self._forward(model, images, one.policy, is_last=is_last)
-            context = PassContext(
-                logits=logits, labels=labels, teacher_logits=teacher, policy=one.policy
-            )
-            loss, values = evaluate_terms(one.terms, context)
-            with self._exchange(model, is_last=is_last):
-                self._accelerator.backward(loss)
+            with engine.one_pass(is_last=one is planned[-1]):
+                logits = engine.model(images, self.model.encode(one.policy))
+                context = PassContext(
+                    logits=logits, labels=labels, teacher_logits=teacher, policy=one.policy
+                )
+                loss, values = evaluate_terms(one.terms, context)
+                engine.backward(loss)
             teacher = logits.detach() if teacher is None else teacher
             for name, value in values.items():
                 share = value / counts[name]
@@ -164,13 +162,3 @@ class SupernetTask(Task):
             for index in range(count)
         ]
         return [max_pass, *(PlannedPass(policy=p, terms=RANDOM_PASS_TERMS) for p in policies)]
-
-    def _forward(
-        self, model: nn.Module, images: Tensor, policy: Policy, *, is_last: bool
-    ) -> Tensor:
-        with self._exchange(model, is_last=is_last):
-            return model(images, self.model.encode(policy))  # type: ignore[no-any-return]
-
-    def _exchange(self, model: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
-        """Let ranks exchange gradients inside the block if this is the step's last pass."""
-        return nullcontext() if is_last else self._accelerator.no_sync(model)

@@ -10,14 +10,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.run.folder import RunDir
+from harness.training.engine import Engine
 
 
 class Task(ABC):
     """One kind of network in training.
 
     Attributes:
-        model: The network itself. Passes are given it as Accelerate has wrapped it, validation its
-            averaged copy.
+        model: The network itself. Passes run it as the engine has wrapped it, validation is given
+            its averaged copy.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -25,12 +26,12 @@ class Task(ABC):
 
     @abstractmethod
     def run_passes(
-        self, model: nn.Module, images: Tensor, labels: Tensor, *, step: int
+        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
     ) -> dict[str, Tensor]:
-        """Run forward and backward passes of one step; their gradients add up in the parameters.
+        """Run forward and backward passes of one step; their gradients add up.
 
         Args:
-            model: The network as `prepare` returned it.
+            engine: Runs them.
             images: (N, C, H, W).
             labels: (N,).
             step: Index of the optimizer step, from 0; what a step draws follows from it.
