@@ -21,6 +21,13 @@ from torch.autograd.function import FunctionCtx
 MIN_STEP_SIZE = 1e-7
 """Step sizes are kept above this, so that a division never meets zero."""
 
+ZERO_BELOW = 1e-6
+"""Weights and inputs of a smaller scale count as zero: their step sizes would start near the
+smallest, and a first optimizer step would carry everything out of the range."""
+
+NORMAL_MAGNITUDE = math.sqrt(2 / math.pi)
+"""Mean |x| of a normalised input; half of it where only the positive ones are left."""
+
 FITTED_FACTORS = tuple(2 ** (sixths / 6) for sixths in range(-18, 19))
 """Multiples of the present step size that `LsqQuantizer.fit_step_sizes` tries, 1/8 to 8."""
 
@@ -199,6 +206,8 @@ class LsqQuantizer(nn.Module):
         with rare large weights these clip so much that even 8 bits keep nothing of its accuracy.
         """
         sample = fair_sample(x.detach())
+        if not sample.any():
+            return  # Any step size fits zeros.
         for bits in self.candidates:
             low, high = quantization_range(bits, signed=self.signed)
             sizes = [self.step_size_of(bits) * factor for factor in FITTED_FACTORS]
@@ -296,15 +305,38 @@ def _gradient_scale(
     return number, 1 - number
 
 
-def initial_weight_step_size(weight: Tensor, bits: int) -> Tensor:
-    """Return max(|mean - 3 std|, |mean + 3 std|) / 2^(b-1), where weights' step sizes start."""
+def initial_weight_step_size(
+    weight: Tensor, bits: int, *, std_of_zeros: float | Tensor | None = None
+) -> Tensor:
+    """Return max(|mean - 3 std|, |mean + 3 std|) / 2^(b-1), where weights' step sizes start.
+
+    Zeros have no scale of their own, and a range of no width lets no gradient through: weights that
+    start at zero would leave it in their first step and never move again.
+
+    Args:
+        weight: The weight that is quantized.
+        bits: The bit-width.
+        std_of_zeros: Standard deviation that counts where the weight is zero; by default the one
+            with which PyTorch starts a layer of as many inputs, 1/sqrt(3 fan_in).
+    """
     mean, std = weight.detach().mean(), weight.detach().std(unbiased=False)
-    largest: Tensor = torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs())
+    largest = torch.maximum((mean - 3 * std).abs(), (mean + 3 * std).abs())
+    if std_of_zeros is None:
+        std_of_zeros = (3 * weight[0].numel()) ** -0.5
+    # Not by `if`: networks are also made on the meta device, where there is nothing to decide by.
+    largest = torch.where(largest < ZERO_BELOW, 3 * std_of_zeros, largest)
     step_size: Tensor = largest / 2 ** (bits - 1)
     return step_size
 
 
 def initial_act_step_size(mean_magnitude: Tensor | float, bits: int, *, signed: bool) -> Tensor:
-    """Return 2 mean|x| / sqrt(Qp), where activations' step sizes start (arXiv 1902.08153, 2.1)."""
+    """Return 2 mean|x| / sqrt(Qp), where activations' step sizes start (arXiv 1902.08153, 2.1).
+
+    An input that is zero, behind weights that start at zero say, gets the start of one that was
+    normalised: as for weights, a range of no width lets no gradient through.
+    """
     _, high = quantization_range(bits, signed=signed)
-    return torch.as_tensor(2 * mean_magnitude / math.sqrt(high))
+    magnitude = torch.as_tensor(mean_magnitude)
+    normal = NORMAL_MAGNITUDE if signed else NORMAL_MAGNITUDE / 2
+    magnitude = torch.where(magnitude < ZERO_BELOW, normal, magnitude)
+    return 2 * magnitude / math.sqrt(high)

@@ -10,12 +10,13 @@ from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from harness.checkpoint import save_checkpoint
-from harness.errors import Stopped
+from harness.errors import NotFiniteError, Stopped
 from harness.observer import SILENCE, Observer
 from harness.run.config import Config
 from harness.run.files import write_json
 from harness.run.folder import SUMMARY_FORMAT, RunDir
 from harness.runtime import StopFlag, seed_step
+from harness.training.loss_guard import LossGuard
 from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
 from harness.training.optim import clip_gradients, learning_rate_factor, set_learning_rates
 from harness.training.resume import newest_step
@@ -57,6 +58,7 @@ class Loop:
         self._model = model
         self._loader = loader
         self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
+        self._guard = LossGuard(accelerator)
         self._total_steps = config.train.epochs * state.steps_per_epoch
 
     def fit(self, observer: Observer = SILENCE) -> None:
@@ -67,7 +69,15 @@ class Loop:
 
         Raises:
             Stopped: By a signal; the state is saved.
+            NotFiniteError: A loss or a weight is no finite number; on every rank alike. The
+                checkpoints from before are kept, and none is written.
         """
+        try:
+            self._fit(observer)
+        finally:
+            self._close_trackers()
+
+    def _fit(self, observer: Observer) -> None:
         state, is_main = self.state, self._accelerator.is_main_process
         if is_main:
             self._metrics.start(step=state.step, total_steps=self._total_steps)
@@ -84,7 +94,6 @@ class Loop:
                     self._end_epoch()
         if is_stopped and state.step < self._total_steps:
             self._save()
-            self._close_trackers()
             raise Stopped(
                 f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
                 f"{self._run.path}; run the same command again to go on"
@@ -99,13 +108,14 @@ class Loop:
         """
         self._model.train()
         for images, labels in self._remaining_batches():
-            losses = self._take_step(images, labels)
+            losses, is_stopped = self._take_step(images, labels, stop)
             advance()
             step = self.state.step
             if step % LOG_EVERY_STEPS == 0 or step == self._total_steps:
+                self._guard.read(step=step)
                 epoch = epoch_of_step(step, self.state.steps_per_epoch)
                 self._log({name: float(value) for name, value in losses.items()}, epoch=epoch)
-            if self._is_any_rank_told(stop):
+            if is_stopped:
                 return True
         return False
 
@@ -120,8 +130,10 @@ class Loop:
             loader.set_epoch(epoch_index)
         return loader
 
-    def _take_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Take one optimizer step and return its losses."""
+    def _take_step(
+        self, images: Tensor, labels: Tensor, stop: StopFlag
+    ) -> tuple[dict[str, Tensor], bool]:
+        """Take one optimizer step; return its losses, and whether the ranks agreed to stop."""
         state, train_config = self.state, self._config.train
         factor = learning_rate_factor(
             state.step,
@@ -131,20 +143,16 @@ class Loop:
         set_learning_rates(state.optimizers, train_config, factor=factor)
         seed_step(self._config.seed, state.step, rank=self._accelerator.process_index)
         losses = state.task.run_passes(self._model, images, labels, step=state.step)
+        # Before the optimizers: a loss that is no number would spoil the weights and their average.
+        is_told = self._guard.look(losses, step=state.step + 1, is_told=stop.is_set)
         clip_gradients(state.task.model, train_config.gradient_clip)
         for optimizer in state.optimizers.values():
             optimizer.step()
             optimizer.zero_grad()
         state.ema.update(state.task.model, step=state.step)
         state.step += 1
-        return losses
-
-    def _is_any_rank_told(self, stop: StopFlag) -> bool:
-        """Agree over ranks on stopping, so that none waits for another."""
-        if self._accelerator.num_processes == 1:
-            return stop.is_set
-        flag = torch.tensor([float(stop.is_set)], device=self._accelerator.device)
-        return bool(self._accelerator.reduce(flag, reduction="sum").item() > 0)
+        # A single process has nothing to agree on: a signal that just came counts as well.
+        return losses, is_told or (stop.is_set and self._accelerator.num_processes == 1)
 
     def _end_epoch(self) -> None:
         """Let the task change, then validate and save where it is time; the last is `_finish`."""
@@ -176,15 +184,27 @@ class Loop:
         if self._accelerator.is_main_process:
             values = {"steps": self._total_steps, "accuracy": {"search": accuracies}}
             write_json(self._run.summary_path, values, file_format=SUMMARY_FORMAT)
-        self._close_trackers()
         logger.info("finished %s", self._run.path)
 
     def _save(self) -> None:
         self._share_buffers()
+        self._check_state()
         if self._accelerator.is_main_process:
             keep = self._config.train.keep_checkpoints
             save_checkpoint(self._run, self.state.state_dict(), keep=keep)
         self._accelerator.wait_for_everyone()
+
+    def _check_state(self) -> None:
+        """Check, on every rank, that what would be saved can be computed with."""
+        self._guard.read(step=self.state.step)
+        problem = self.state.first_unusable()
+        has_problem = torch.tensor([float(problem is not None)], device=self._accelerator.device)
+        if self._accelerator.reduce(has_problem, reduction="sum").item() > 0:
+            raise NotFiniteError(
+                f"after step {self.state.step} {problem or 'the state of another process'}, so no "
+                "checkpoint was written, the last one is kept; train again with a lower "
+                "train.learning_rate"
+            )
 
     def _share_buffers(self) -> None:
         """Give every rank the averaged BN statistics of rank 0, which alone are saved."""

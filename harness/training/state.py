@@ -1,14 +1,17 @@
 """The state of a run between two optimizer steps: what a checkpoint holds, and nothing else."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from timm.utils import ModelEmaV3
+from torch import Tensor
 from torch.optim import Optimizer
 
 from harness.checkpoint import fill, load_checkpoint
 from harness.errors import CheckpointError
+from harness.quant.finite import first_unusable
 from harness.run.manifest import older_one
 from harness.training.task import Task
 
@@ -47,6 +50,18 @@ class TrainingState:
             "optimizers": {name: opt.state_dict() for name, opt in self.optimizers.items()},
         }
 
+    def first_unusable(self) -> str | None:
+        """Return what is wrong with a tensor of the state that nothing can be computed with."""
+        return first_unusable(self._tensors())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        states: dict[str, Any] = {
+            "model": self.task.model.state_dict(),
+            "ema": self.ema.module.state_dict(),
+            "optimizers": {name: one.state_dict() for name, one in self.optimizers.items()},
+        }
+        return dict(_named_tensors(states))
+
     def restore(self, checkpoint: Path) -> None:
         """Take up what a checkpoint holds.
 
@@ -69,3 +84,15 @@ class TrainingState:
         fill(self.ema.module, saved["ema"], checkpoint=checkpoint)
         for name, state in saved["optimizers"].items():
             self.optimizers[name].load_state_dict(state)
+        unusable = first_unusable(dict(_named_tensors({"optimizers": saved["optimizers"]})))
+        if unusable is not None:
+            raise CheckpointError(f"checkpoint {checkpoint}: {unusable}; {older_one(checkpoint)}")
+
+
+def _named_tensors(values: Mapping[Any, Any], path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """Yield the tensors of nested state dicts with their paths."""
+    for key, value in values.items():
+        if isinstance(value, Tensor):
+            yield f"{path}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _named_tensors(value, f"{path}{key}.")
