@@ -10,7 +10,7 @@ import pytest
 from two_processes import OVERRIDES
 
 from harness.accuracy import count_wrong_by_policy
-from harness.checkpoint import load_supernet, newest_checkpoint
+from harness.checkpoint import load_supernet, load_tensors, newest_checkpoint
 from harness.data import eval_batches, load_splits
 from harness.errors import CheckpointError
 from harness.quant.finite import first_unusable
