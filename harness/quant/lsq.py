@@ -225,6 +225,10 @@ class LsqQuantizer(nn.Module):
             level: The bit-width.
             num_features: Elements that share a step size in one example; its gradient is scaled by
                 1/sqrt(num_features * Qp) (arXiv 1902.08153, section 2.2).
+
+        The authors' code of arXiv 2401.01543 counts the elements of the whole batch, and its
+        configurations turn the scaling off. Adam, which step sizes are trained with, divides the
+        scale out again (docs/results/differences.md has what was measured).
         """
         scale, rest = _gradient_scale(num_features, level.high, self.step_size.dtype)
         step_size: Tensor = _UsedStepSize.apply(self.step_size, level.position, scale, rest)

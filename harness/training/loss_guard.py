@@ -3,6 +3,9 @@
 Where reading a loss is free (a CPU) or comes with an exchange that is made anyway (several ranks),
 it is read before the optimizer's step, and the weights are still good. A single GPU would wait for
 each read: it keeps a flag, which is read now and then, and always before anything is saved.
+
+Gradients that are no numbers are not looked at: a scaler of mixed precision skips their step, and
+without one the next loss, or the look at the weights before they are saved, tells.
 """
 
 import math

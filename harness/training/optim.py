@@ -17,7 +17,9 @@ from harness.run.config import TrainConfig
 def create_optimizers(model: nn.Module, config: TrainConfig) -> dict[str, Optimizer]:
     """Return the optimizers by name: `weights`, and `step_sizes` where there are quantizers.
 
-    Weight decay goes to convolution weights only, not to biases, batch normalisation or Linear.
+    Weight decay goes to convolution weights only, not to biases, batch normalisation or Linear. The
+    authors' code takes it back inside the clip range wherever weights have 2 bits in a pass; at
+    their 2.5e-5 no difference beyond the noise was measured (docs/results/differences.md).
     """
     quantizers = [m for m in model.modules() if isinstance(m, LsqQuantizer)]
     step_sizes = {id(quantizer.step_size): quantizer.step_size for quantizer in quantizers}
