@@ -68,8 +68,9 @@ RANDOM_PASS_TERMS = (
 )
 """What every random pass of a supernet minimises.
 
-Labels are not smoothed here. The authors' code smooths them in every pass, by 0.1 for MobileNetV2 and
-not at all for ResNet18; no difference beyond the noise was measured (docs/results/differences.md).
+Labels are not smoothed here. The authors' code smooths them in every pass, by 0.1 for MobileNetV2
+and not at all for ResNet18; no difference beyond the noise was measured
+(docs/results/differences.md).
 """
 
 
