@@ -33,7 +33,7 @@ from harness.training.trainer import train
 
 RESULTS = Path("docs/results")
 RESULTS_FORMAT = FileFormat(name="results")
-SEEDS = range(5)
+SEEDS = range(3)
 BITS = (2, 4, 6)
 SMOOTHING = 0.1
 
