@@ -1,17 +1,15 @@
-"""Layers that compute nothing at a bit-width: whatever they are given, all they multiply is zero.
+"""Layers that compute nothing at a bit-width: all that they multiply is zero, or nearly so.
 
 No gradient may reach such a layer again, and no accuracy says that it is there: the others learn to
 do without it.
 """
-
-from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from harness.quant.calibrate import watched_inputs
 from harness.quant.layers import QuantizedLayer
-from harness.quant.lsq import LsqQuantizer
+from harness.quant.lsq import MIN_STEP_SIZE, LsqQuantizer
 from harness.quant.supernet import Supernet
 
 
@@ -23,36 +21,34 @@ def dead_layers(supernet: Supernet, images: Tensor) -> dict[str, str]:
         supernet: In evaluation mode; it stays as it is.
         images: Some images, (N, C, H, W), that inputs are looked at with, in the float network.
     """
-    dead_inputs: dict[LsqQuantizer, list[int]] = {}
+    inputs: dict[LsqQuantizer, list[str]] = {}
 
     def look(quantizer: LsqQuantizer, x: Tensor) -> None:
-        dead_inputs[quantizer] = _zero_at(quantizer, x)
+        inputs[quantizer] = _what_is_dead("inputs", quantizer, x)
 
     watched_inputs(supernet, images, look)
     found = {}
     for spec, layer in zip(supernet.network.layers, supernet.layers, strict=True):
         if isinstance(layer, QuantizedLayer):
-            parts = {"weights are": _zero_at(layer.weight_quantizer, layer.effective_weight())}
+            words = _what_is_dead("weights", layer.weight_quantizer, layer.effective_weight())
             for quantizer in layer.input_quantizers:
-                parts["inputs are"] = dead_inputs[quantizer]
-            words = _in_words(parts)
+                words += inputs[quantizer]
             if words:
-                found[spec.name] = words
+                found[spec.name] = " and ".join(words)
     return found
 
 
-def _zero_at(quantizer: LsqQuantizer, x: Tensor) -> list[int]:
-    """Return the candidates at which nothing of x is left."""
-    return [
+def _what_is_dead(name: str, quantizer: LsqQuantizer, x: Tensor) -> list[str]:
+    collapsed = [
         bits
         for bits in quantizer.candidates
-        if not quantizer(x, quantizer.level(bits), num_features=x.numel()).any()
+        if (quantizer.step_size_of(bits) <= MIN_STEP_SIZE).item()
     ]
-
-
-def _in_words(parts: Mapping[str, Sequence[int]]) -> str:
-    return " and ".join(
-        f"its {what} all zero at {', '.join(map(str, bits))} bits"
-        for what, bits in parts.items()
-        if bits
-    )
+    zero = [
+        bits
+        for bits in quantizer.candidates
+        if bits not in collapsed
+        and not quantizer(x, quantizer.level(bits), num_features=x.numel()).any()
+    ]
+    words = {f"its {name} are all zero": zero, f"its {name} have no range": collapsed}
+    return [f"{what} at {', '.join(map(str, bits))} bits" for what, bits in words.items() if bits]

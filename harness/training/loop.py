@@ -202,7 +202,7 @@ class Loop:
         if self._accelerator.reduce(has_problem, reduction="sum").item() > 0:
             raise NotFiniteError(
                 f"after step {self.state.step} {problem or 'the state of another process'}, so no "
-                "checkpoint was written, the last one is kept; train again with a lower "
+                "checkpoint was written, those from before are kept; train again with a lower "
                 "train.learning_rate"
             )
 

@@ -109,5 +109,6 @@ def test_a_layer_of_zeros_is_named_and_others_are_not():
     assert all(torch.equal(value, state[name]) for name, value in supernet.state_dict().items())
     layer = supernet.model.get_submodule("stages.2.0.conv2")
     layer.weight_quantizer.set_step_size(2, 100.0)
+    layer.act_quantizer.set_step_size(4, 0.0)
     found = dead_layers(supernet, images)["stages.2.0.conv2"]
-    assert found == "its weights are all zero at 2 bits"
+    assert found == "its weights are all zero at 2 bits and its inputs have no range at 4 bits"

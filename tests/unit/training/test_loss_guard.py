@@ -23,8 +23,8 @@ def test_a_cpu_notices_at_once(value):
     assert guard.look(GOOD, step=1, is_told=True)
     assert not guard.look(GOOD, step=2, is_told=False)
     message = (
-        r"the loss \(kl\) is no finite number in step 3; nothing was saved since, the last "
-        r"checkpoint is kept; train again with a lower train.learning_rate, or mend"
+        r"the loss \(kl\) is no finite number in step 3; nothing was saved since, "
+        r"checkpoints from before are kept; train again with a lower train.learning_rate, or mend"
     )
     with pytest.raises(NotFiniteError, match=message):
         guard.look(bad(value), step=3, is_told=False)
