@@ -72,6 +72,6 @@ class LossGuard:
         if bad:
             raise NotFiniteError(
                 f"the loss ({', '.join(bad)}) is no finite number {when}; nothing was saved since, "
-                "checkpoints from before are kept; train again with a lower train.learning_rate, or "
-                "mend the images or weights that lead there"
+                "checkpoints from before are kept; train again with a lower train.learning_rate, "
+                "or mend the images or weights that lead there"
             )

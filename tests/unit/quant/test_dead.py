@@ -49,9 +49,35 @@ def digits() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("bits", [2, 4, 6])
 @pytest.mark.parametrize("names", [("stages.0.0.conv2", "stages.2.0.conv2"), ("fc",)])
 def test_zero_weights_learn_as_the_float_network_does(names, bits):
+    supernet = calibrated(supernet_of(with_zeros(*names), (1, 8, 8)), digits()[0])
+    losses = trained_losses(supernet, weight_bits=bits)
+    assert losses[-1] < 0.1
+    for name in names:
+        layer = supernet.model.get_submodule(name)
+        level = layer.weight_quantizer.level(8 if name == "fc" else bits)
+        assert layer.quantized_weight(level).any()
+        assert layer.weight_quantizer.step_size.min() > 100 * MIN_STEP_SIZE
+
+
+def test_step_sizes_that_fell_to_the_smallest_come_back():
+    """As a run may have saved them that began before they could."""
+    supernet = calibrated(supernet_of(with_zeros("stages.2.0.conv2", "fc"), (1, 8, 8)), digits()[0])
+    quantizers = [
+        supernet.model.get_submodule(name).weight_quantizer for name in ("stages.2.0.conv2", "fc")
+    ]
+    for quantizer in quantizers:
+        for bits in quantizer.candidates:
+            quantizer.set_step_size(bits, 0.0)
+    losses = trained_losses(supernet, weight_bits=6)
+    assert losses[-1] < 0.5 < losses[0]
+    assert all(quantizer.step_size[0] > 1e-4 for quantizer in quantizers)
+
+
+def trained_losses(supernet: Supernet, *, weight_bits: int) -> list[float]:
+    """Train one policy for 60 steps."""
     images, labels = digits()
-    supernet = calibrated(supernet_of(with_zeros(*names), (1, 8, 8)), images)
-    policy = supernet.network.candidates.uniform(weight_bits=bits, act_bits=6)
+    policy = supernet.network.candidates.uniform(weight_bits=weight_bits, act_bits=6)
+    losses = []
     optimizers = create_optimizers(supernet, TrainConfig()).values()
     for _ in range(60):
         loss = F.cross_entropy(supernet(images, policy), labels)
@@ -59,12 +85,8 @@ def test_zero_weights_learn_as_the_float_network_does(names, bits):
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-    assert loss.item() < 0.1
-    for name in names:
-        layer = supernet.model.get_submodule(name)
-        level = layer.weight_quantizer.level(8 if name == "fc" else bits)
-        assert layer.quantized_weight(level).any()
-        assert layer.weight_quantizer.step_size.min() > 100 * MIN_STEP_SIZE
+        losses.append(loss.item())
+    return losses
 
 
 def test_step_sizes_of_zeros_start_at_the_scale_of_what_will_be_there():
