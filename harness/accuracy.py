@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from harness.data import EvalBatches
+from harness.errors import NotFiniteError
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
 from harness.quant.recalibrate import with_reestimated_statistics
@@ -44,6 +45,10 @@ def count_wrong_by_policy(
             rank alike; None leaves the trained statistics.
         on_progress: Called after each batch of images; what it is given adds up to the number of
             policies.
+
+    Raises:
+        NotFiniteError: A policy's logits are infinite or no numbers: the largest of them is class 0
+            then, or any other, and the count would say nothing.
     """
     supernet.eval()
     counts: list[Tensor] = []
@@ -56,14 +61,19 @@ def count_wrong_by_policy(
             images = _images(recalibration, _device(supernet))
             inputs = with_reestimated_statistics(supernet, inputs, images, on_batch=on_batch)
         counts.append(_wrong_of_rank(supernet, inputs, batches, on_batch=on_batch))
-    return _sum_over_ranks(counts)
+    return _checked(_sum_over_ranks(counts), lambda index: _words(supernet, policies[index]))
 
 
 @torch.no_grad()
 def count_wrong(model: nn.Module, batches: EvalBatches) -> int:
-    """Return how many images a plain model classifies wrongly, summed over ranks."""
+    """Return how many images a plain model classifies wrongly, summed over ranks.
+
+    Raises:
+        NotFiniteError: Its logits are infinite or no numbers.
+    """
     model.eval()
-    return _sum_over_ranks([_wrong_of_rank(model, [None], batches)])[0]
+    counts = _sum_over_ranks([_wrong_of_rank(model, [None], batches)])
+    return _checked(counts, lambda _: "the float network")[0]
 
 
 def _wrong_of_rank(
@@ -73,19 +83,42 @@ def _wrong_of_rank(
     *,
     on_batch: Callable[[], None] | None = None,
 ) -> Tensor:
-    """Return the wrong images in this rank's share of the batches, (policies,), on the device."""
+    """Return the wrong images in this rank's share of the batches, on the device.
+
+    Returns:
+        (policies, 2): wrong images, and images whose logits are not finite.
+    """
     device = _device(model)
     # On the device: reading a count here would wait for it after every policy.
-    wrong = torch.zeros(len(policies), dtype=torch.int64, device=device)
+    counts = torch.zeros(len(policies), 2, dtype=torch.int64, device=device)
     rank, world_size = _rank_and_world_size()
     for images, labels in batches.share(rank=rank, world_size=world_size):
         x, expected = images.to(device), labels.to(device)
         for index, policy in enumerate(policies):
             logits = model(x) if policy is None else model(x, policy)
-            wrong[index] += (logits.argmax(dim=1) != expected).sum()
+            counts[index, 0] += (logits.argmax(dim=1) != expected).sum()
+            counts[index, 1] += (~logits.isfinite().all(dim=1)).sum()
         if on_batch is not None:
             on_batch()
-    return wrong
+    return counts
+
+
+def _checked(counts: Sequence[Sequence[int]], name: Callable[[int], str]) -> list[int]:
+    """Return the wrong images of each policy, all of whose logits must be finite."""
+    for index, (_, num_spoiled) in enumerate(counts):
+        if num_spoiled:
+            raise NotFiniteError(
+                f"the logits of {name(index)} are no finite numbers on {num_spoiled} images, so "
+                "they name no class; train again with a lower train.learning_rate, or check "
+                "the images"
+            )
+    return [wrong for wrong, _ in counts]
+
+
+def _words(supernet: Supernet, policy: Policy) -> str:
+    uniform = supernet.network.candidates.uniform_policies
+    label = next((label for label, other in uniform.items() if other == policy), None)
+    return f"policy {label or ' '.join(f'{weight}/{act}' for weight, act in policy)}"
 
 
 def _progress_of_batches(
@@ -114,11 +147,12 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _sum_over_ranks(counts: Iterable[Tensor]) -> list[int]:
+def _sum_over_ranks(counts: Iterable[Tensor]) -> list[list[int]]:
     chunks = list(counts)
     if not chunks:
         return []
     total = torch.cat(chunks)
     if dist.is_initialized():
         dist.all_reduce(total)
-    return [int(count) for count in total.tolist()]
+    summed: list[list[int]] = total.tolist()
+    return summed

@@ -21,6 +21,7 @@ from harness.models import create_model
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.quant.convert import convert, describe_network
+from harness.quant.finite import first_unusable
 from harness.quant.supernet import Supernet
 from harness.run.files import read_bytes, sync_folder, write_bytes
 from harness.run.folder import RunDir
@@ -185,7 +186,7 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], *, checkpoint: Path) -> 
     """Load tensors of a checkpoint into a module.
 
     Raises:
-        CheckpointError: They belong to another network.
+        CheckpointError: They belong to another network, or nothing can be computed with them.
     """
     try:
         module.load_state_dict(tensors)
@@ -194,6 +195,10 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], *, checkpoint: Path) -> 
             f"checkpoint {checkpoint} does not fit the network: {_first_line(error)}; "
             "train again or use the configuration it was made with"
         ) from None
+    # After loading: what is too large for the module's own type has become infinite.
+    problem = first_unusable(module.state_dict())
+    if problem is not None:
+        raise CheckpointError(f"checkpoint {checkpoint}: {problem}; {older_one(checkpoint)}")
 
 
 def load_supernet(run: RunDir, *, checkpoint: Path | None = None) -> Supernet:
@@ -229,8 +234,9 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
     """Load float weights into a float network: a float run's averaged ones, or a .safetensors file.
 
     Raises:
-        ModelError: There is no such file, or it belongs to another network.
-        CheckpointError: The run has no whole checkpoint.
+        ModelError: There is no such file, it belongs to another network, or nothing can be computed
+            with it.
+        CheckpointError: The run has no whole checkpoint, or nothing can be computed with it.
     """
     if path.is_dir():
         checkpoint = existing_checkpoint(RunDir(path))
@@ -246,6 +252,9 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         raise ModelError(
             f"weights {path} do not fit the model: {_first_line(error)}; check model.weights"
         ) from None
+    problem = first_unusable(model.state_dict())
+    if problem is not None:
+        raise ModelError(f"weights {path}: {problem}; mend the file or give another model.weights")
 
 
 def _to_safetensors(tensors: dict[str, Tensor]) -> bytes:

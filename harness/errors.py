@@ -40,5 +40,9 @@ class CheckpointError(RunError):
     """A checkpoint that is incomplete, damaged or of another run."""
 
 
+class NotFiniteError(HarnessError):
+    """A loss, weights or a result that are no finite numbers, where they came up."""
+
+
 class Stopped(HarnessError):
     """A run that a signal stopped, after it was saved."""

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from harness.errors import ModelError
+from harness.quant.finite import first_unusable
 from harness.run.config import ModelConfig
 
 
@@ -121,4 +122,10 @@ def _create_timm_model(config: ModelConfig, *, num_classes: int, in_channels: in
             f"model {config.name} cannot be created ({reason}); "
             "check the name, or the connection if model.pretrained is true"
         ) from error
+    problem = first_unusable(model.state_dict()) if config.pretrained else None
+    if problem is not None:
+        raise ModelError(
+            f"the pretrained weights of {config.name}: {problem}; remove them from the cache of "
+            "the hub, or set model.pretrained to false"
+        )
     return model

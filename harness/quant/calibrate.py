@@ -1,7 +1,6 @@
 """Step sizes from a look at images: from the mean magnitude, or fitted to the least error."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -29,8 +28,7 @@ def observe_magnitudes(supernet: Supernet, images: Tensor) -> Tensor:
     def observe(quantizer: LsqQuantizer, x: Tensor) -> None:
         magnitudes[quantizer] = x.detach().abs().mean()
 
-    with _watched(supernet, observe):
-        _run_float(supernet, images)
+    watched_inputs(supernet, images, observe)
     return torch.stack([magnitudes[quantizer] for quantizer in supernet.input_quantizers])
 
 
@@ -47,33 +45,31 @@ def fit_step_sizes(supernet: Supernet, images: Tensor) -> None:
     """
     for layer in supernet.quantized_layers:
         layer.fit_weight()
-    with _watched(supernet, LsqQuantizer.fit_step_sizes):
-        _run_float(supernet, images)
+    watched_inputs(supernet, images, LsqQuantizer.fit_step_sizes)
 
 
-def _run_float(supernet: Supernet, images: Tensor) -> None:
-    # What an input looks like before any quantizer is set can only be seen in float.
+def watched_inputs(
+    supernet: Supernet, images: Tensor, look: Callable[[LsqQuantizer, Tensor], None]
+) -> None:
+    """Run images through the float network, and show each quantizer of an input that input.
+
+    What an input looks like before any quantizer is set can only be seen in float.
+    """
     inputs = supernet.encode_float()
     if supernet.training:
         # The momentum only says that the batch's own statistics are used; the copies are dropped.
         statistics = [one.copied(momentum=0.0) for one in supernet.statistics(inputs)]
         inputs = inputs._replace(statistics=statistics)
-    supernet(images, inputs)
 
-
-@contextmanager
-def _watched(supernet: Supernet, look: Callable[[LsqQuantizer, Tensor], None]) -> Iterator[None]:
-    """Show each quantizer of an input that input, inside the block."""
-
-    def hook(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def hook(layer: nn.Module, given: tuple[Any, ...]) -> None:
         assert isinstance(layer, QuantizedLayer)
         # What a layer is given comes before what a policy says of it.
-        for quantizer, x in zip(layer.input_quantizers, inputs, strict=False):
+        for quantizer, x in zip(layer.input_quantizers, given, strict=False):
             look(quantizer, x)
 
     hooks = [layer.register_forward_pre_hook(hook) for layer in supernet.quantized_layers]
     try:
-        yield
+        supernet(images, inputs)
     finally:
         for handle in hooks:
             handle.remove()

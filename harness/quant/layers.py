@@ -58,7 +58,12 @@ class QuantizedLayer(nn.Module):
         """Set every step size of the weight to its initial value for the present weights."""
         weight = self.effective_weight()
         for bits in self.weight_quantizer.candidates:
-            self.weight_quantizer.set_step_size(bits, initial_weight_step_size(weight, bits))
+            step_size = initial_weight_step_size(weight, bits, std_of_zeros=self.std_of_zeros())
+            self.weight_quantizer.set_step_size(bits, step_size)
+
+    def std_of_zeros(self) -> float | Tensor | None:
+        """Return the standard deviation that a weight of zeros will soon have, None if unknown."""
+        return None
 
     @property
     def input_quantizers(self) -> list[LsqQuantizer]:
@@ -160,6 +165,10 @@ class QuantStdConv2d(QuantConv2d, StdConv2d):  # type: ignore[misc]
         """Return the standardised weight."""
         return _standardised(self.weight, None, self.eps)
 
+    def std_of_zeros(self) -> float | Tensor | None:
+        """Return 1, the deviation of any weight that is not constant."""
+        return 1.0
+
 
 class QuantScaledStdConv2d(QuantConv2d, ScaledStdConv2d):  # type: ignore[misc]
     """A convolution that standardises and scales its weight (arXiv 2101.08692)."""
@@ -171,6 +180,10 @@ class QuantScaledStdConv2d(QuantConv2d, ScaledStdConv2d):  # type: ignore[misc]
     def effective_weight(self) -> Tensor:
         """Return the standardised weight times gain and scale."""
         return _standardised(self.weight, (self.gain * self.scale).view(-1), self.eps)
+
+    def std_of_zeros(self) -> float | Tensor | None:
+        """Return the mean of gain times scale, the deviation of weights that are not constant."""
+        return (self.gain.detach() * self.scale).abs().mean()
 
 
 class QuantStdConv2dSame(QuantStdConv2d, StdConv2dSame):  # type: ignore[misc]

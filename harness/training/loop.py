@@ -11,13 +11,15 @@ from torch import Tensor
 
 from harness.checkpoint import save_checkpoint
 from harness.data import raise_errors
-from harness.errors import Stopped
+from harness.errors import NotFiniteError, Stopped
 from harness.observer import SILENCE, Observer
+from harness.quant.finite import first_unusable
 from harness.run.config import Config
 from harness.run.files import write_json
 from harness.run.folder import SUMMARY_FORMAT, RunDir
 from harness.runtime import StopFlag, seed_step
 from harness.training.engine import Engine
+from harness.training.loss_guard import LossGuard
 from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
 from harness.training.optim import learning_rate_factor, set_learning_rates
 from harness.training.resume import newest_step
@@ -59,6 +61,7 @@ class Loop:
         self._engine = engine
         self._loader = loader
         self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
+        self._guard = LossGuard(accelerator)
         self._total_steps = config.train.epochs * state.steps_per_epoch
 
     def fit(self, observer: Observer = SILENCE) -> None:
@@ -69,7 +72,15 @@ class Loop:
 
         Raises:
             Stopped: By a signal; the state is saved.
+            NotFiniteError: A loss or a weight is no finite number; on every rank alike. The
+                checkpoints from before are kept, and none is written.
         """
+        try:
+            self._fit(observer)
+        finally:
+            self._close_trackers()
+
+    def _fit(self, observer: Observer) -> None:
         state, is_main = self.state, self._accelerator.is_main_process
         if is_main:
             self._metrics.start(step=state.step, total_steps=self._total_steps)
@@ -86,7 +97,6 @@ class Loop:
                     self._end_epoch()
         if is_stopped and state.step < self._total_steps:
             self._save()
-            self._close_trackers()
             raise Stopped(
                 f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
                 f"{self._run.path}; run the same command again to go on"
@@ -101,13 +111,14 @@ class Loop:
         """
         self._engine.model.train()
         for images, labels in raise_errors(self._remaining_batches()):
-            losses = self._take_step(images, labels)
+            losses, is_stopped = self._take_step(images, labels, stop)
             advance()
             step = self.state.step
             if step % LOG_EVERY_STEPS == 0 or step == self._total_steps:
+                self._guard.read(step=step)
                 epoch = epoch_of_step(step, self.state.steps_per_epoch)
                 self._log({name: float(value) for name, value in losses.items()}, epoch=epoch)
-            if self._is_any_rank_told(stop):
+            if is_stopped:
                 return True
         return False
 
@@ -122,8 +133,10 @@ class Loop:
             loader.set_epoch(epoch_index)
         return loader
 
-    def _take_step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Take one optimizer step and return its losses."""
+    def _take_step(
+        self, images: Tensor, labels: Tensor, stop: StopFlag
+    ) -> tuple[dict[str, Tensor], bool]:
+        """Take one optimizer step; return its losses, and whether the ranks agreed to stop."""
         state, engine, train_config = self.state, self._engine, self._config.train
         factor = learning_rate_factor(
             state.step,
@@ -134,18 +147,14 @@ class Loop:
         seed_step(self._config.seed, state.step, rank=self._accelerator.process_index)
         with engine.adding_up():
             losses = state.task.run_passes(engine, images, labels, step=state.step)
+        # Before the optimizer: a loss that is no number would spoil the weights and their average.
+        is_told = self._guard.look(losses, step=state.step + 1, is_told=stop.is_set)
         engine.step()
         with engine.whole_weights():
             state.ema.update(state.task.model, step=state.step)
         state.step += 1
-        return losses
-
-    def _is_any_rank_told(self, stop: StopFlag) -> bool:
-        """Agree over ranks on stopping, so that none waits for another."""
-        if self._accelerator.num_processes == 1:
-            return stop.is_set
-        flag = torch.tensor([float(stop.is_set)], device=self._accelerator.device)
-        return bool(self._accelerator.reduce(flag, reduction="sum").item() > 0)
+        # A single process has nothing to agree on: a signal that just came counts as well.
+        return losses, is_told or (stop.is_set and self._accelerator.num_processes == 1)
 
     def _end_epoch(self) -> None:
         """Let the task change, then validate and save where it is time; the last is `_finish`."""
@@ -177,7 +186,6 @@ class Loop:
         if self._accelerator.is_main_process:
             values = {"steps": self._total_steps, "accuracy": {"search": accuracies}}
             write_json(self._run.summary_path, values, file_format=SUMMARY_FORMAT)
-        self._close_trackers()
         logger.info("finished %s", self._run.path)
 
     def _save(self) -> None:
@@ -185,11 +193,23 @@ class Loop:
         # Ranks may hold the moments, and the weights, in parts: all of them take part.
         moments = self._engine.optimizer_state()
         with self._engine.whole_weights():
+            saved = {**self.state.state_dict(), "optimizer": moments}
+            self._check_finite(saved)
             if self._accelerator.is_main_process:
-                keep = self._config.train.keep_checkpoints
-                saved = {**self.state.state_dict(), "optimizer": moments}
-                save_checkpoint(self._run, saved, keep=keep)
+                save_checkpoint(self._run, saved, keep=self._config.train.keep_checkpoints)
         self._accelerator.wait_for_everyone()
+
+    def _check_finite(self, saved: dict[str, Any]) -> None:
+        """Check, on every rank, that what would be saved can be computed with."""
+        self._guard.read(step=self.state.step)
+        problem = first_unusable(saved)
+        has_problem = torch.tensor([float(problem is not None)], device=self._accelerator.device)
+        if self._accelerator.reduce(has_problem, reduction="sum").item() > 0:
+            raise NotFiniteError(
+                f"after step {self.state.step} {problem or 'the state of another process'}, so no "
+                "checkpoint was written, those from before are kept; train again with a lower "
+                "train.learning_rate"
+            )
 
     def _share_buffers(self) -> None:
         """Give every rank the averaged BN statistics of rank 0, which alone are saved."""

@@ -93,7 +93,9 @@ class GroupedOptimizer(Optimizer):
 def create_optimizer(model: nn.Module, config: TrainConfig) -> GroupedOptimizer:
     """Return the optimizer, with the groups `convolutions`, `others` and `step_sizes`.
 
-    Weight decay goes to convolution weights only, not to biases, batch normalisation or Linear.
+    Weight decay goes to convolution weights only, not to biases, batch normalisation or Linear. The
+    authors' code takes it back inside the clip range wherever weights have 2 bits in a pass; at
+    their 2.5e-5 no difference beyond the noise was measured (docs/results/differences.md).
     """
     names = {id(one): name for name, one in model.named_parameters()}
     quantizers = [m for m in model.modules() if isinstance(m, LsqQuantizer)]

@@ -8,6 +8,7 @@ from timm.utils import ModelEmaV3
 
 from harness.checkpoint import fill, load_checkpoint
 from harness.errors import CheckpointError
+from harness.quant.finite import first_unusable
 from harness.run.data_file import DataIdentity
 from harness.run.manifest import older_one
 from harness.training.optim import GroupedOptimizer
@@ -72,3 +73,6 @@ class TrainingState:
             ) from None
         fill(self.task.model, saved["model"], checkpoint=checkpoint)
         fill(self.ema.module, saved["ema"], checkpoint=checkpoint)
+        unusable = first_unusable({"optimizer": saved["optimizer"]})
+        if unusable is not None:
+            raise CheckpointError(f"checkpoint {checkpoint}: {unusable}; {older_one(checkpoint)}")

@@ -5,6 +5,7 @@ A step has 1 + K passes, whose gradients add up:
 2. K passes with random policies.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from harness.data import Splits, check_same_images, eval_batches
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.quant.convert import convert, describe_network
+from harness.quant.dead import dead_layers
 from harness.quant.supernet import Supernet
 from harness.run.config import Config
 from harness.run.folder import RunDir
@@ -35,6 +37,11 @@ from harness.training.losses import (
 )
 from harness.training.policy_sampler import sample_policy
 from harness.training.task import Task
+
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 64
+"""Training images that tell whether the input of a layer is always zero."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +93,7 @@ class SupernetTask(Task):
         self._splits = splits
         self._accelerator = accelerator
         self._max_pass_terms = max_pass_terms(smoothing=config.train.label_smoothing)
+        self._named_dead: set[str] = set()
 
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
@@ -120,11 +128,28 @@ class SupernetTask(Task):
         recalibration = eval_batches(
             self._splits.train, batch_size=size, limit=self._config.eval.recalibrate_images
         )
+        self._name_dead_layers(model)
         policies = shown_policies(self.candidates)
         distinct = list(dict.fromkeys(policies.values()))
         wrong_counts = count_wrong_by_policy(model, distinct, batches, recalibration=recalibration)
         counts = dict(zip(distinct, wrong_counts, strict=True))
         return {name: 1 - counts[policy] / batches.num_images for name, policy in policies.items()}
+
+    def _name_dead_layers(self, model: Supernet) -> None:
+        """Warn of layers that compute nothing, each once."""
+        if not self._accelerator.is_main_process:
+            return
+        images, _ = eval_batches(self._splits.train, batch_size=LOOKED_AT, limit=LOOKED_AT)[0]
+        found = dead_layers(model.eval(), images.to(self._accelerator.device))
+        for name, words in found.items():
+            if name not in self._named_dead:
+                logger.warning(
+                    "layer %s computes nothing: %s; accuracies at these bits are those of a "
+                    "network without it",
+                    name,
+                    words,
+                )
+        self._named_dead |= found.keys()
 
     def calibrate(self) -> None:
         """Set the step sizes of activations."""

@@ -1,13 +1,16 @@
 """Run by torchrun in two processes: a signal reaches one rank while it validates.
 
-Then a batch of which there are fewer than ranks. Each rank notes what it raised.
+Then a batch of which there are fewer than ranks, and images of one rank that are no numbers. Each
+rank notes what it raised.
 """
 
 import json
+import math
 import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from two_processes import OVERRIDES
@@ -36,6 +39,18 @@ def main() -> None:
         "stopped": _raised(folder / "stopped"),
         "too few": _raised(folder / "few", "train.batch_size=300"),
     }
+    SupernetTask.validate = validate
+    run_passes = SupernetTask.run_passes
+
+    def spoiled(
+        task: SupernetTask, model: Any, images: torch.Tensor, labels: torch.Tensor, *, step: int
+    ) -> dict[str, torch.Tensor]:
+        if rank == 1 and step == 5:
+            images = images * math.nan
+        return run_passes(task, model, images, labels, step=step)
+
+    SupernetTask.run_passes = spoiled
+    report["spoiled"] = _raised(folder / "spoiled", "train.checkpoint_every_epochs=1")
     (folder / f"rank{rank}.json").write_text(json.dumps(report), encoding="utf-8")
     leave_process_group()
     exit_rank(0)

@@ -10,9 +10,10 @@ import pytest
 from two_processes import OVERRIDES
 
 from harness.accuracy import count_wrong_by_policy
-from harness.checkpoint import load_supernet, newest_checkpoint
+from harness.checkpoint import load_supernet, load_tensors, newest_checkpoint
 from harness.data import eval_batches, load_splits
 from harness.errors import CheckpointError
+from harness.quant.finite import first_unusable
 from harness.run.config import load_config
 from harness.run.folder import RunDir
 from harness.training.trainer import train
@@ -115,3 +116,13 @@ def test_fewer_batches_than_ranks_are_refused(refusals):
         "images; lower it or start fewer processes"
     )
     assert not (folder / "few").exists()
+
+
+def test_a_loss_of_one_rank_that_is_no_number_stops_both(refusals):
+    folder, raised = refusals
+    assert raised["spoiled"].startswith(
+        "NotFiniteError: the loss (max_pass_ce, random_ce, random_kl) is no finite number in step 6"
+    )
+    (kept,) = RunDir(folder / "spoiled").checkpoints.iterdir()
+    assert kept.name == "step_00000004"
+    assert first_unusable(load_tensors(kept, "ema.safetensors")) is None

@@ -5,6 +5,11 @@ They were written by commit d939c65, one thread, before any wall of the program 
 supernet, searched under 30 % within 60 evaluations), `runs/format1/stopped` (the same, stopped
 after step 13 of 20), `evaluation.json` (accuracy of the finished run), `search_traces.json` (the
 engine, made-up errors). `record.py` adds the runs again whenever a format changes.
+
+`exact_clip_ends.json` has the supernet's losses and weights since gradients stop exactly at the
+ends of the clip range. Before, they passed up to 2^-16 step sizes beyond: 3 of the 30 million
+values that are quantized in those 20 steps, the first in step 7. `record.py exact_clip_ends` writes
+it. Runs up to format 2 were stopped before that, so they end at weights of their own.
 """
 
 import hashlib
@@ -20,6 +25,9 @@ FOLDER = Path(__file__).parent
 RUNS = {int(path.name.removeprefix("format")): path for path in (FOLDER / "runs").iterdir()}
 """Folders of the same two runs, `finished` and `stopped`, by the format of their checkpoints."""
 FINISHED = RUNS[1] / "finished"
+
+LAST_WITHOUT_EXACT_CLIP_ENDS = 2
+"""Last format whose runs were recorded before."""
 
 RECORDED_KERNELS = "153a81de54f2d7d7"
 """`kernels()` of the machine that recorded: there, floats must be equal to the last bit."""
@@ -58,6 +66,14 @@ def kernels() -> str:
 
 def is_recording_machine() -> bool:
     return kernels() == RECORDED_KERNELS
+
+
+def weights_digest(tensors: dict[str, torch.Tensor]) -> str:
+    """Return a digest of tensors, by name and bytes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def made_up_errors(rows: Any) -> list[float]:

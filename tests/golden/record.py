@@ -1,13 +1,17 @@
 """Record a finished, searched run and a stopped one: `python tests/golden/record.py format3`.
 
+With `exact_clip_ends` the losses and weights of these runs, where the method itself was mended.
+
 To be run when a format of a run's files has changed, by one thread; the folders of older formats
 stay, and the tests go over all of them.
 """
 
 import contextlib
+import json
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -15,17 +19,26 @@ import torch
 FOLDER = Path(__file__).parent
 sys.path += [str(FOLDER), str(FOLDER.parent / "journeys")]
 
-from golden_files import is_recording_machine, recorded_overrides  # noqa: E402
+from golden_files import (  # noqa: E402
+    LAST_WITHOUT_EXACT_CLIP_ENDS,
+    RUNS,
+    is_recording_machine,
+    recorded_overrides,
+    weights_digest,
+)
 from journey_runs import signal_in_step  # noqa: E402
+from safetensors.torch import load_file  # noqa: E402
 
+from harness.checkpoint import newest_checkpoint  # noqa: E402
 from harness.errors import Stopped  # noqa: E402
-from harness.run.config import load_config  # noqa: E402
+from harness.run.config import Config, load_config  # noqa: E402
 from harness.run.folder import RunDir  # noqa: E402
 from harness.search.driver import SearchOptions, search  # noqa: E402
 from harness.training import loop  # noqa: E402
 from harness.training.trainer import train  # noqa: E402
 
 STOPPED_AFTER = 13
+TERMS = ("max_pass_ce", "random_ce", "random_kl")
 
 
 def main() -> None:
@@ -35,6 +48,9 @@ def main() -> None:
         raise SystemExit("the kernels are not those of the older recordings; floats would differ")
     loop.LOG_EVERY_STEPS = 1
     config = load_config(None, overrides=recorded_overrides())
+    if sys.argv[1] == "exact_clip_ends":
+        record_losses(config)
+        return
     folder = FOLDER / "runs" / sys.argv[1]
     run = train(config, out=folder / "finished")
     search(run, ["30%"], options=SearchOptions(evaluations=60))
@@ -43,6 +59,28 @@ def main() -> None:
     for part in ("finished", "stopped"):
         # TensorBoard names its files after the machine.
         shutil.rmtree(RunDir(folder / part).path / "tensorboard")
+
+
+def record_losses(config: Config) -> None:
+    """Write the losses of a supernet, and digests of its weights when it went through or on."""
+    with tempfile.TemporaryDirectory() as folder:
+        through = train(config, out=Path(folder) / "through")
+        stopped = shutil.copytree(
+            RUNS[LAST_WITHOUT_EXACT_CLIP_ENDS] / "stopped", Path(folder) / "stopped"
+        )
+        resumed = train(config, out=stopped)
+        rows = [json.loads(line) for line in through.metrics_path.read_text().splitlines()]
+        values = {
+            "supernet": [
+                {name: row[name] for name in ("step", *TERMS)} for row in rows if TERMS[0] in row
+            ],
+            "weights": {
+                name: weights_digest(load_file(newest_checkpoint(run) / "ema.safetensors"))
+                for name, run in (("through", through), ("resumed", resumed))
+            },
+        }
+    text = json.dumps(values, indent=1) + "\n"
+    (FOLDER / "exact_clip_ends.json").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The program still does what it did at d939c65: losses, weights, accuracies and search traces.
 
+Since then gradients stop exactly at the ends of the clip range; both losses are kept.
+
 Old runs are evaluated, resumed and searched for ever.
 """
 
@@ -9,16 +11,17 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from golden_files import (
     CE_TOLERANCE,
     FINISHED,
     KL_TOLERANCE,
+    LAST_WITHOUT_EXACT_CLIP_ENDS,
     RUNS,
     golden,
     is_recording_machine,
     made_up_errors,
     recorded_overrides,
+    weights_digest,
 )
 from safetensors.torch import load_file
 
@@ -89,23 +92,40 @@ def check_losses(found, rows, names):
             np.testing.assert_allclose(found[new_name], expected, rtol=tolerance)
 
 
-def check_weights(run):
+def check_weights(run, kind):
+    """Compare the averaged weights of a run that went `through`, or was `resumed` at step 13."""
     found = load_file(run.path / EMA)
     renamed = re.compile(r"(_quantizer)\.step$")
     expected = {renamed.sub(r"\1.step_size", k): v for k, v in load_file(FINISHED / EMA).items()}
     assert found.keys() == expected.keys()
     if is_recording_machine():
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        digests = golden("exact_clip_ends.json")["weights"]
+        assert weights_digest(found) == digests[kind]
     else:
         assert all(found[name].shape == expected[name].shape for name in expected)
+
+
+def end_of(written_in):
+    """Return which weights a stopped run ends at, by the format that it was written in."""
+    return "resumed" if written_in <= LAST_WITHOUT_EXACT_CLIP_ENDS else "through"
 
 
 def test_supernet_learns_as_it_did(tiny, tmp_path):
     run = train(load_config(None, overrides=tiny), out=tmp_path / "run")
     names = {name: name for name in ("max_pass_ce", "random_ce", "random_kl")}
     found = losses(run, list(names.values()))
-    check_losses(found, golden("loss_curves.json")["supernet"], names)
-    check_weights(run)
+    check_losses(found, golden("exact_clip_ends.json")["supernet"], names)
+    check_weights(run, "through")
+
+
+def test_exact_clip_ends_changed_little_and_nothing_before_step_8():
+    before = golden("loss_curves.json")["supernet"]
+    now = golden("exact_clip_ends.json")["supernet"]
+    assert [{name: row[name] for name in now[0]} for row in before[:7]] == now[:7]
+    assert before[7] != now[7]
+    for old, new in zip(before, now, strict=True):
+        assert new["max_pass_ce"] == pytest.approx(old["max_pass_ce"], rel=0.02)
+        assert new["random_ce"] == pytest.approx(old["random_ce"], rel=0.02)
 
 
 def test_float_network_learns_as_it_did(tiny, tmp_path):
@@ -114,12 +134,12 @@ def test_float_network_learns_as_it_did(tiny, tmp_path):
     check_losses(losses(run, ["ce"]), golden("loss_curves.json")["float"], {"ce": "ce"})
 
 
-def test_old_run_stopped_in_mid_epoch_goes_on_to_the_same_end(tiny, stopped):
+def test_old_run_stopped_in_mid_epoch_goes_on_to_the_same_end(tiny, stopped, written_in):
     run = train(load_config(None, overrides=tiny), out=stopped.path)
     assert run.is_finished
     steps = losses(run, ["max_pass_ce"])["step"]
     assert steps == list(range(1, 21))
-    check_weights(run)
+    check_weights(run, end_of(written_in))
 
 
 def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopped, written_in):
@@ -130,7 +150,7 @@ def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopp
     assemble(start.config, stopped, create_accelerator(), checkpoint=start.checkpoint)
     assert stopped.load_config().data.num_workers == 2
     run = train(config, out=stopped.path)
-    check_weights(run)
+    check_weights(run, end_of(written_in))
     assert newest_checkpoint(run) != start.checkpoint
     last = max(RUNS)
     for checkpoint, version in ((start.checkpoint, written_in), (newest_checkpoint(run), last)):

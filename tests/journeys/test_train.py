@@ -24,6 +24,7 @@ from harness.errors import BudgetError, DataError, Stopped
 from harness.problem.candidates import Candidates
 from harness.problem.cost import BITOPS, policy_cost
 from harness.quant.supernet import Supernet
+from harness.run.config import load_config
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
 from harness.search.driver import SearchOptions, search
@@ -160,6 +161,20 @@ def test_supernet_starts_from_a_float_run(tmp_path):
     float_accuracy = json.loads(start.summary_path.read_text())["accuracy"]["search"]["float"]
     six_bits = json.loads(run.summary_path.read_text())["accuracy"]["search"]["6/6"]
     assert six_bits >= float_accuracy - 0.1
+
+
+def test_a_float_run_keeps_its_accuracy_when_its_step_sizes_are_fitted(tmp_path):
+    floats = ["train.mode=float", "train.epochs=15", "train.validate_every_epochs=15"]
+    source = train(load_config(None, overrides=floats), out=tmp_path / "float")
+    config = load_config(None, overrides=[f"model.weights={source.path}", "train.epochs=0"])
+    trained = load_run(train(config, out=tmp_path / "fitted"))
+    policies = [
+        trained.network.candidates.uniform(weight_bits=bits, act_bits=bits) for bits in (6, 4)
+    ]
+    six, four = trained.accuracy(policies, split="test")
+    # 0.989 and 0.969; fitted to every k-th element 0.958 and 0.922, not fitted 0.986 and 0.981.
+    assert six > 0.98
+    assert four > 0.96
 
 
 def test_search_of_a_float_run_is_refused(tmp_path, refused):

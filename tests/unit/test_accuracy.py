@@ -1,5 +1,7 @@
 """Error counts against a naive loop, whatever is asked beside them."""
 
+import math
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ from harness import accuracy
 from harness.accuracy import count_wrong, count_wrong_by_policy
 from harness.data import Batch, eval_batches
 from harness.data.images import MemorySplit
+from harness.errors import NotFiniteError
 from harness.models import create_model
+from harness.problem.policy import Policy
 from harness.quant.convert import convert, describe_network
 from harness.quant.recalibrate import with_reestimated_statistics
 from harness.quant.supernet import Supernet
@@ -99,3 +103,34 @@ def test_every_batch_is_read_once_for_all_policies(monkeypatch) -> None:
     monkeypatch.setattr(MemorySplit, "read", noted)
     count_wrong_by_policy(supernet, policies, eval_batches(split, batch_size=20))
     assert sorted(reads) == list(range(50))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_logits_that_are_none_are_refused_by_policy(value) -> None:
+    supernet, split = supernet_and_split()
+    candidates = supernet.network.candidates
+    four = candidates.uniform(weight_bits=4, act_bits=4)
+    mixed = Policy([*four.bits[:4], (2, 6), *four.bits[5:]])
+    batches = eval_batches(split, batch_size=20)
+    with torch.no_grad():  # At 4 bits alone.
+        supernet.model.get_submodule("stages.1.0.conv1").weight_quantizer.set_step_size(4, value)
+    three = candidates.uniform(weight_bits=3, act_bits=3)
+    assert len(count_wrong_by_policy(supernet, [three], batches)) == 1
+    message = (
+        r"the logits of policy 4/4 are no finite numbers on 50 images, so they name no class; train"
+    )
+    with pytest.raises(NotFiniteError, match=message):
+        count_wrong_by_policy(supernet, [three, four], batches)
+    with pytest.raises(
+        NotFiniteError, match=r"the logits of policy 8/8 4/4 4/4 4/4 2/6 4/4 .* 8/8 "
+    ):
+        count_wrong_by_policy(supernet, [mixed], batches)
+
+
+def test_logits_that_are_none_of_a_plain_model_are_refused() -> None:
+    model = create_model(ModelConfig(), num_classes=10, in_channels=1).eval()
+    _, split = supernet_and_split()
+    with torch.no_grad():
+        model.fc.bias[3] = math.nan
+    with pytest.raises(NotFiniteError, match="the logits of the float network are no finite"):
+        count_wrong(model, eval_batches(split, batch_size=20))

@@ -1,7 +1,11 @@
 """Networks by name."""
 
+import math
+
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from harness.errors import ModelError
@@ -33,3 +37,28 @@ def test_a_built_in_network_has_no_pretrained_weights() -> None:
         ModelError, match=r"resnet8 has no pretrained weights; set model.pretrained"
     ):
         create_model(ModelConfig(pretrained=True), num_classes=2, in_channels=3)
+
+
+def test_pretrained_weights_that_are_no_numbers_are_refused(tmp_path, monkeypatch) -> None:
+    """As a cache of the hub may hold them that was damaged."""
+    name = "mobilenetv3_small_050.lamb_in1k"
+    weights = timm.create_model(name).state_dict()
+    weights["conv_head.bias"][3] = math.nan
+    folder = tmp_path / "models--timm--mobilenetv3_small_050.lamb_in1k"
+    (folder / "snapshots/abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs/main").write_text("abc")
+    save_file(weights, folder / "snapshots/abc/model.safetensors", metadata={"format": "pt"})
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    config = ModelConfig(name=name, pretrained=True)
+    message = (
+        rf"the pretrained weights of {name}: conv_head.bias holds 1 of 1024 values that are no "
+        r"finite numbers; remove them from the cache of the hub, or set model.pretrained to false"
+    )
+    with pytest.raises(ModelError, match=message):
+        create_model(config, num_classes=10, in_channels=3)
+    weights["conv_head.bias"][3] = 0.0
+    save_file(weights, folder / "snapshots/abc/model.safetensors", metadata={"format": "pt"})
+    loaded = create_model(config, num_classes=10, in_channels=3)
+    assert torch.equal(loaded.state_dict()["conv_head.weight"], weights["conv_head.weight"])

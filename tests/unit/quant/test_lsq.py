@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from harness.quant.lsq import (
+    MAX_FITTED,
     MIN_STEP_SIZE,
     Level,
     LsqQuantizer,
+    fair_sample,
     fake_quantize,
     initial_act_step_size,
     initial_weight_step_size,
@@ -65,6 +67,50 @@ def test_gradients_at_the_ends_of_the_range_pass_through() -> None:
     )
     assert grad_x.tolist() == [1, 1, 0, 0]
     assert grad_step == pytest.approx(-2 + 1, abs=1e-2)  # Qn and Qp of the two outside.
+
+
+def neighbour(value: Tensor, *, up: bool) -> Tensor:
+    """Return the next number of the same type; torch.nextafter knows no float16."""
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[value.element_size()]
+    if value == 0:
+        return value.new_full((), torch.finfo(value.dtype).smallest_normal * (1 if up else -1))
+    return (value.view(whole) + (1 if (value > 0) == up else -1)).view(value.dtype)
+
+
+@pytest.mark.parametrize("form", [int, torch.tensor], ids=["numbers", "tensors"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("step", [1.0, 0.1, 0.0371, 3.3])
+def test_gradient_passes_at_the_limits_and_not_one_number_beyond(step, dtype, form) -> None:
+    for bits in range(2, 9):
+        for signed in (True, False):
+            low, high = map(form, quantization_range(bits, signed=signed))
+            size = torch.tensor(step, dtype=dtype)
+            far = torch.tensor([-1e4, 1e4], dtype=dtype)
+            least, most = fake_quantize(far, size, low=low, high=high)
+            x = torch.stack([
+                least, most, neighbour(least, up=True), neighbour(most, up=False),
+                neighbour(least, up=False), neighbour(most, up=True),
+            ]).requires_grad_()  # fmt: skip
+            fake_quantize(x, size, low=low, high=high).sum().backward()
+            assert x.grad is not None
+            assert x.grad.tolist() == [1, 1, 1, 1, 0, 0], (bits, signed)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_step_gradient_of_short_types_is_that_of_float64(dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 64, 28, 28, generator=generator).to(dtype)
+    upstream = (torch.randn(x.shape, generator=generator) * 1e-2 + 1e-3).to(dtype)
+    for bits, signed in ((2, True), (4, False), (6, True)):
+        low, high = quantization_range(bits, signed=signed)
+        size = torch.tensor(0.25)
+        _, _, found = gradients(quantize, x, size, upstream, bits=bits, signed=signed)
+        ratio = x.double() / 0.25
+        # LSQ, equation 3; written out, for versions of torch differ in the clamp's own ends.
+        inside = ratio.round() - ratio
+        plain = torch.where((ratio >= low) & (ratio <= high), inside, ratio.clamp(low, high))
+        exact = (upstream.double() * plain).sum().item()
+        assert found.item() == pytest.approx(exact, rel=1e-3), bits
 
 
 @settings(max_examples=60)
@@ -177,3 +223,56 @@ def test_a_step_never_reaches_zero() -> None:
     with torch.no_grad():
         lsq.step_size.fill_(-1.0)  # As an optimizer may leave it.
     assert lsq(torch.rand(5), lsq.level(6), num_features=5).isfinite().all()
+
+
+def test_a_step_below_the_smallest_comes_back_and_goes_no_further() -> None:
+    lsq = quantizer()
+    for level in (lsq.level(4), Level(*map(torch.tensor, lsq.level(4)))):
+        for start in (MIN_STEP_SIZE, -0.01):
+            for sign in (1, -1):
+                with torch.no_grad():
+                    lsq.step_size.fill_(start)  # As an optimizer may leave it.
+                lsq.step_size.grad = None
+                # All lies above the range: a larger step makes the sum larger.
+                (lsq(torch.ones(5), level, num_features=5).sum() * sign).backward()
+                assert lsq.step_size.grad is not None
+                grad = lsq.step_size.grad[1].item()
+                assert (grad == 0) if sign > 0 else (grad < 0)
+
+
+def squared_error(lsq: LsqQuantizer, bits: int, x: Tensor) -> float:
+    step = lsq.step_size_of(bits).detach()
+    return (quantize(x, step, bits=bits, signed=lsq.signed) - x).square().sum().item()
+
+
+@pytest.mark.parametrize("period", [56 * 56, 7, 4096])
+def test_fit_of_a_sample_is_that_of_all_elements_where_every_kth_lies(period) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(64, 32, 56, 56, generator=generator).abs()
+    flat = x.flatten()
+    flat[::period] = 5.0  # Pixel (0, 0) of every feature map, say, is unlike the others.
+    assert x.numel() > MAX_FITTED
+    sampled, whole = (LsqQuantizer((6, 4, 2), signed=False) for _ in range(2))
+    for lsq in (sampled, whole):
+        lsq.start_step_sizes(x.mean())
+    sampled.fit_step_sizes(x)
+    # Every element counts where there are no more of them than are fitted.
+    for bits in whole.candidates:
+        errors = []
+        start = whole.step_size_of(bits).item()
+        for sixths in range(-18, 19):
+            whole.set_step_size(bits, start * 2 ** (sixths / 6))
+            errors.append(squared_error(whole, bits, x))
+        assert squared_error(sampled, bits, x) <= 1.02 * min(errors), bits
+
+
+def test_a_fair_sample_is_drawn_from_everywhere_and_alike_each_time() -> None:
+    x = torch.arange(1_000_000)
+    state = torch.get_rng_state()
+    sample = fair_sample(x, 1000)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(sample, fair_sample(x, 1000))
+    assert torch.equal(sample // 1000, torch.arange(1000))
+    assert len((sample % 1000).unique()) > 500  # Not the same place in every stretch.
+    assert sample[:3].tolist() == [178, 1505, 2669]  # On every machine.
+    assert torch.equal(fair_sample(x[:1000], 1000), x[:1000])

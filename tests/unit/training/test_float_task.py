@@ -8,6 +8,8 @@ from harness.data import load_splits
 from harness.run.config import load_config
 from harness.run.folder import RunDir
 from harness.training.assemble import create_task
+from harness.training.engine import Engine
+from harness.training.optim import create_optimizer
 
 
 def test_float_task_reports_its_cross_entropy_and_keeps_no_state(tmp_path):
@@ -16,7 +18,9 @@ def test_float_task_reports_its_cross_entropy_and_keeps_no_state(tmp_path):
     task = create_task(config, splits, Accelerator(cpu=True))
     task.model.train()
     images, labels = torch.randn(6, 1, 8, 8), torch.arange(6)
-    losses = task.run_passes(task.model, images, labels, step=0)
+    optimizer = create_optimizer(task.model, config.train)
+    engine = Engine(Accelerator(cpu=True), task.model, optimizer)
+    losses = task.run_passes(engine, images, labels, step=0)
     assert list(losses) == ["ce"]
     torch.testing.assert_close(losses["ce"], F.cross_entropy(task.model(images), labels).detach())
     assert all(parameter.grad is not None for parameter in task.model.parameters())

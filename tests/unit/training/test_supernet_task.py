@@ -9,9 +9,11 @@ from accelerate import Accelerator
 
 from harness.data import load_splits
 from harness.problem.candidates import Candidates, LayerCandidates
-from harness.run.config import load_config
+from harness.run.config import TrainConfig, load_config
 from harness.training.assemble import create_task
+from harness.training.engine import Engine
 from harness.training.losses import PassContext, teacher_kl
+from harness.training.optim import create_optimizer
 from harness.training.policy_sampler import sample_policy
 from harness.training.supernet_task import SupernetTask, shown_policies
 
@@ -33,6 +35,11 @@ def task_of(num_random_passes):
     assert isinstance(task, SupernetTask)
     task.model.train()
     return task
+
+
+def engine_of(task):
+    optimizer = create_optimizer(task.model, TrainConfig())
+    return Engine(Accelerator(cpu=True), task.model, optimizer)
 
 
 @pytest.fixture
@@ -65,7 +72,7 @@ def narrowed(candidates):
 def test_gradients_are_the_sum_of_the_max_pass_and_k_random_passes(batch):
     images, labels = batch
     task = task_of(2)
-    losses = task.run_passes(task.model, images, labels, step=5)
+    losses = task.run_passes(engine_of(task), images, labels, step=5)
     together = gradients(task)
     task.model.zero_grad()
     teacher = task.model(images, task.candidates.largest)
@@ -89,15 +96,15 @@ def test_gradients_are_the_sum_of_the_max_pass_and_k_random_passes(batch):
 
 def test_a_step_without_random_passes_has_no_terms_of_them(batch):
     task = task_of(0)
-    assert list(task.run_passes(task.model, *batch, step=0)) == ["max_pass_ce"]
+    assert list(task.run_passes(engine_of(task), *batch, step=0)) == ["max_pass_ce"]
     assert all(p.grad is not None for p in task.model.parameters())  # In one pass.
 
 
 def test_a_step_is_a_function_of_its_index(batch):
     task = task_of(2)
-    first = floats(task.run_passes(task.model, *batch, step=7))
-    assert floats(task.run_passes(task.model, *batch, step=7)) == first
-    assert floats(task.run_passes(task.model, *batch, step=8)) != first
+    first = floats(task.run_passes(engine_of(task), *batch, step=7))
+    assert floats(task.run_passes(engine_of(task), *batch, step=7)) == first
+    assert floats(task.run_passes(engine_of(task), *batch, step=8)) != first
 
 
 def test_passes_and_validation_follow_the_present_candidates(batch, monkeypatch):
@@ -107,7 +114,7 @@ def test_passes_and_validation_follow_the_present_candidates(batch, monkeypatch)
     encode = task.model.encode
     monkeypatch.setattr(task.model, "encode", lambda p: (policies.append(p), encode(p))[1])
     for step in range(5):
-        task.run_passes(task.model, *batch, step=step)
+        task.run_passes(engine_of(task), *batch, step=step)
     assert policies[0] == task.candidates.largest
     for policy in policies:
         task.candidates.check(policy)
