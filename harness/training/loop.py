@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
@@ -74,25 +75,26 @@ class Loop:
         # Hides the events of steps that are taken again.
         purge = {"tensorboard": {"purge_step": state.step + 1}}
         self._accelerator.init_trackers("tensorboard", init_kwargs=purge)
-        is_stopped = False
+        stopped_by = 0
         watcher = observer if is_main else SILENCE
         work = watcher.begin("training", total=self._total_steps, done=state.step)
         with StopFlag() as stop:
-            while state.step < self._total_steps and not is_stopped:
-                is_stopped = self._train_epoch(stop, work.advance)
+            while state.step < self._total_steps and not stopped_by:
+                stopped_by = self._train_epoch(stop, work.advance)
                 if state.step % state.steps_per_epoch == 0:
                     self._end_epoch()
-        if is_stopped and state.step < self._total_steps:
+        if stopped_by and state.step < self._total_steps:
             self._save()
             self._close_trackers()
             raise Stopped(
                 f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
-                f"{self._run.path}; run the same command again to go on"
+                f"{self._run.path}; run the same command again to go on",
+                signal_number=stopped_by,
             )
         self._finish()
 
-    def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> bool:
-        """Train to the end of an epoch; return whether the ranks agreed to stop before it.
+    def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> int:
+        """Train to the end of an epoch; return the signal by which the ranks agreed to stop, or 0.
 
         What all agreed on counts, not the flag of this rank. A signal may reach one rank alone, and
         while it validates or saves: if it left then, the others would wait for it for ever.
@@ -105,9 +107,9 @@ class Loop:
             if step % LOG_EVERY_STEPS == 0 or step == self._total_steps:
                 epoch = epoch_of_step(step, self.state.steps_per_epoch)
                 self._log({name: float(value) for name, value in losses.items()}, epoch=epoch)
-            if self._is_any_rank_told(stop):
-                return True
-        return False
+            if number := self._signal_of_any_rank(stop):
+                return number
+        return 0
 
     def _remaining_batches(self) -> Any:
         """Return the epoch's batches from the present step on."""
@@ -139,12 +141,13 @@ class Loop:
         state.step += 1
         return losses
 
-    def _is_any_rank_told(self, stop: StopFlag) -> bool:
-        """Agree over ranks on stopping, so that none waits for another."""
+    def _signal_of_any_rank(self, stop: StopFlag) -> int:
+        """Agree over ranks on stopping, so that none waits for another; 0 is going on."""
         if self._accelerator.num_processes == 1:
-            return stop.is_set
-        flag = torch.tensor([float(stop.is_set)], device=self._accelerator.device)
-        return bool(self._accelerator.reduce(flag, reduction="sum").item() > 0)
+            return stop.signal_number
+        number = torch.tensor(stop.signal_number, device=self._accelerator.device)
+        dist.all_reduce(number, dist.ReduceOp.MAX)
+        return int(number.item())
 
     def _end_epoch(self) -> None:
         """Let the task change, then validate and save where it is time; the last is `_finish`."""
