@@ -54,6 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0 done, 2 mistake in the input, 130 interrupted (Ctrl-C), 138 stopped by SIGUSR1 (SLURM's
     warning before the time limit), 143 by SIGTERM; after the last three the same command goes on.
     """
+    if ranks.num_to_join() > 1:
+        # Below that level torch tells in stack frames how it waits for another rank.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         with _only_main_process_prints():
             _run(arguments)

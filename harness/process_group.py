@@ -21,6 +21,9 @@ from harness.errors import RankError, RunError
 MEETING_SECONDS = 20.0
 """Longest wait of a failing rank for the others, to find out who says what is wrong."""
 
+FAREWELL_SECONDS = 5.0
+"""The same, once they have worked together: they are then as far as this one, or gone."""
+
 CAUSE_SECONDS = 3.0
 """Longest wait of a rank that lost another for that one to say why it ended."""
 
@@ -101,13 +104,14 @@ def saying(message: str, *, is_consequence: bool) -> Iterator[bool]:
         # Nowhere to meet: what started several says the same in each.
         yield ranks.is_main_process()
         return
-    deadline = time.monotonic() + MEETING_SECONDS
+    wait_seconds = FAREWELL_SECONDS if _joined["timeout_seconds"] else MEETING_SECONDS
+    deadline = time.monotonic() + wait_seconds
     answers: list[bool] = []
     # Where the rank that holds the store was stopped, a call to it never returns.
     asking = Thread(target=_ask, args=(message, answers), kwargs={"is_cause": not is_consequence})
     asking.daemon = True
     asking.start()
-    asking.join(MEETING_SECONDS)
+    asking.join(wait_seconds)
     yield answers[0] if answers else True
     waiting = Thread(target=_await_others, args=(deadline,), daemon=True)
     waiting.start()
