@@ -18,6 +18,9 @@ from torch.distributed.rendezvous import rendezvous
 from harness import ranks
 from harness.errors import RankError, RunError
 
+DEFAULT_RANK_TIMEOUT_SECONDS = 1800
+"""What torch waits over gloo where it is told nothing."""
+
 MEETING_SECONDS = 20.0
 """Longest wait of a failing rank for the others, to find out who says what is wrong."""
 
@@ -63,9 +66,9 @@ def joining(timeout_seconds: int) -> Iterator[None]:
         if ranks.num_to_join() == 1:
             raise
         raise RunError(
-            f"{ranks.num_to_join()} processes were started and do not find each other within "
-            f"{timeout_seconds} seconds ({_first_line(error)}); check that each runs and that "
-            "MASTER_ADDR and MASTER_PORT are those of rank 0"
+            f"{ranks.num_to_join()} processes were started and do not find each other "
+            f"({_first_line(error)}; train.rank_timeout_seconds is {timeout_seconds}); check that "
+            "each runs, and that in each MASTER_ADDR and MASTER_PORT are those of rank 0"
         ) from None
     if dist.is_initialized():
         store = dist.distributed_c10d._get_default_store()
@@ -100,8 +103,8 @@ def saying(message: str, *, is_consequence: bool) -> Iterator[bool]:
         message: What is to be printed.
         is_consequence: It tells what became of another rank.
     """
-    if ranks.num_to_join() == 1 or "MASTER_ADDR" not in os.environ:
-        # Nowhere to meet: what started several says the same in each.
+    if ranks.num_to_join() == 1 or not {"MASTER_ADDR", "MASTER_PORT", "RANK"} <= os.environ.keys():
+        # Nowhere to meet: rank 0 speaks for all.
         yield ranks.is_main_process()
         return
     wait_seconds = FAREWELL_SECONDS if _joined["timeout_seconds"] else MEETING_SECONDS

@@ -35,7 +35,7 @@ import harness
 from harness import ranks
 from harness.errors import Stopped
 from harness.observer import Work
-from harness.process_group import group_options, joining
+from harness.process_group import DEFAULT_RANK_TIMEOUT_SECONDS, group_options, joining
 from harness.quant.lsq import NCHW_DIMS
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -52,7 +52,9 @@ MAX_FREE_BYTES = 2**31 - 1
 """Free memory beyond this goes back to the system; the largest number that `mallopt` takes."""
 
 
-def create_accelerator(project: Path | None = None, *, rank_timeout_seconds: int) -> Accelerator:
+def create_accelerator(
+    project: Path | None = None, *, rank_timeout_seconds: int = DEFAULT_RANK_TIMEOUT_SECONDS
+) -> Accelerator:
     """Return the Accelerator of this process, which joins those that were started with it.
 
     Args:

@@ -135,8 +135,22 @@ class Job:
             if mine in variables
             and self.cluster.mark in variables
             and any(v.startswith(b"RANK=") for v in variables)
-            and b"python" in Path(f"/proc/{pid}/comm").read_bytes()
+            and re.match(rb"python|harness", Path(f"/proc/{pid}/comm").read_bytes())
         ]
+
+    def hold(self) -> list[int]:
+        """Stop the ranks where they are; return their process ids."""
+        held = self.ranks()
+        for pid in held:
+            os.kill(pid, signal.SIGSTOP)
+        return held
+
+
+def let_go(pids: list[int]) -> None:
+    """Let processes go on that were held."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)
 
 
 def environments() -> Iterator[tuple[int, list[bytes]]]:

@@ -1,7 +1,6 @@
 """The job scripts on a real SLURM of two nodes: one job, stopped and requeued, one result."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -9,16 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from cluster import ROOT, Cluster, Job
+from cluster import ROOT, Cluster, Job, let_go
 
 SHAPE = (
-    "data.train_images=240", "data.search_images=60", "data.test_images=60", "train.epochs=2",
-    "train.batch_size=3", "train.num_random_passes=1", "train.warmup_epochs=0",
+    "data.train_images=320", "data.search_images=200", "data.test_images=60", "train.epochs=2",
+    "train.batch_size=4", "train.num_random_passes=2", "train.warmup_epochs=0",
     "train.checkpoint_every_epochs=2", "train.validate_every_epochs=2",
-    "eval.recalibrate_images=40", "eval.batch_size=30", "search.recalibrate_images=20",
+    "eval.recalibrate_images=40", "eval.batch_size=30", "search.recalibrate_images=120",
     "search.finalists=2",
 )  # fmt: skip
-STEPS_PER_EPOCH = 240 // (2 * 3)
+STEPS_PER_EPOCH = 320 // (2 * 4)
 CONFIGURED = [word for value in SHAPE for word in ("--set", value)]
 WARNED = 1 << (signal.SIGUSR1 - 1)
 CPU_CONFIG = """
@@ -52,6 +51,14 @@ def weights(run: Path) -> list[bytes]:
     return [(checkpoint / f"{name}.safetensors").read_bytes() for name in ("ema", "model")]
 
 
+def hold_in_first_epoch(job: Job, run: Path) -> list[int]:
+    """Stop both ranks after some steps, so that what is sent to them meets them in mid-epoch."""
+    job.wait_until(lambda: steps_logged(run) >= 10, name="steps are taken")
+    ranks = job.hold()
+    assert len(ranks) == 2
+    return ranks
+
+
 def is_mid_epoch(run: Path) -> bool:
     return saved_steps(run)[0] < STEPS_PER_EPOCH
 
@@ -75,8 +82,9 @@ def test_two_nodes_train_as_one_job(undisturbed):
 def test_a_job_requeued_in_mid_epoch_ends_with_the_same_weights(slurm, undisturbed, tmp_path):
     run = tmp_path / "run"
     job = train(slurm, run)
-    job.wait_until(lambda: steps_logged(run) >= 10, name="steps are taken")
+    ranks = hold_in_first_epoch(job, run)
     slurm.run("scontrol", "requeue", str(job.number))
+    let_go(ranks)
     job.wait_until(lambda: saved_steps(run), name="the run is saved")
     assert is_mid_epoch(run)
     assert job.wait()["JobState"] == "COMPLETED", job.log
@@ -88,15 +96,10 @@ def test_a_job_requeued_in_mid_epoch_ends_with_the_same_weights(slurm, undisturb
 def test_the_warning_before_the_time_limit_saves_and_requeues(slurm, undisturbed, tmp_path):
     run = tmp_path / "run"
     job = train(slurm, run, "--nodes=2", "--time=1", "--signal=USR1@50")
-    job.wait_until(lambda: steps_logged(run) >= 10, name="steps are taken")
-    # SLURM looks at the limits twice a minute: the ranks are held until it has warned them.
-    ranks = job.ranks()
-    assert len(ranks) == 2
-    for pid in ranks:
-        os.kill(pid, signal.SIGSTOP)
+    ranks = hold_in_first_epoch(job, run)
+    # SLURM looks at the limits twice a minute.
     job.wait_until(lambda: all(is_warned(pid) for pid in ranks), name="SLURM warns the ranks")
-    for pid in ranks:
-        os.kill(pid, signal.SIGCONT)
+    let_go(ranks)
     assert job.wait()["JobState"] == "COMPLETED", job.log
     assert is_mid_epoch(run)
     assert any(state == "PENDING: saved, requeue" for state in job.history), job.history
@@ -123,8 +126,9 @@ def test_a_configuration_of_accelerate_joins_the_nodes_as_well(slurm, undisturbe
     run, config = tmp_path / "run", tmp_path / "cpu.yaml"
     config.write_text(CPU_CONFIG)
     job = train(slurm, run, HARNESS_ACCELERATE_CONFIG=str(config))
-    job.wait_until(lambda: steps_logged(run) >= 10, name="steps are taken")
+    ranks = hold_in_first_epoch(job, run)
     slurm.run("scancel", "--signal=USR1", str(job.number))
+    let_go(ranks)
     assert job.wait()["JobState"] == "COMPLETED", job.log
     assert is_mid_epoch(run)
     assert job.look()["Restarts"] == "1"
@@ -155,9 +159,11 @@ def test_a_search_survives_a_requeue_and_finds_what_one_process_finds(slurm, und
     )  # fmt: skip
     results = Path("greedy_40pct")
     journal = tmp_path / "job" / results / "journal.jsonl"
-    job.wait_until(lambda: journal.exists() and lines(journal) > 20, name="policies are evaluated")
-    assert len(job.ranks()) == 2
+    job.wait_until(lambda: journal.exists() and lines(journal) > 5, name="policies are evaluated")
+    ranks = job.hold()
+    assert len(ranks) == 2
     slurm.run("scancel", "--signal=USR1", str(job.number))
+    let_go(ranks)
     assert job.wait()["JobState"] == "COMPLETED", job.log
     assert job.look()["Restarts"] == "1"
     assert any(state == "PENDING: saved, requeue" for state in job.history), job.history
