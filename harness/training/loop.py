@@ -19,7 +19,6 @@ from harness.run.folder import SUMMARY_FORMAT, RunDir
 from harness.runtime import StopFlag, seed_step
 from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
 from harness.training.optim import clip_gradients, learning_rate_factor, set_learning_rates
-from harness.training.resume import newest_step
 from harness.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -83,14 +82,15 @@ class Loop:
                 stopped_by = self._train_epoch(stop, work.advance)
                 if state.step % state.steps_per_epoch == 0:
                     self._end_epoch()
-        if stopped_by and state.step < self._total_steps:
+            # Schedulers repeat a signal when it did not end the process at once.
             self._save()
-            self._close_trackers()
-            raise Stopped(
-                f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
-                f"{self._run.path}; run the same command again to go on",
-                signal_number=stopped_by,
-            )
+            if stopped_by and state.step < self._total_steps:
+                self._close_trackers()
+                raise Stopped(
+                    f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
+                    f"{self._run.path}; run the same command again to go on",
+                    signal_number=stopped_by,
+                )
         self._finish()
 
     def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> int:
@@ -172,9 +172,7 @@ class Loop:
         return accuracies
 
     def _finish(self) -> None:
-        """Save the last step, validate it and mark the run finished, in an order that resumes."""
-        if newest_step(self._run) != self._total_steps:
-            self._save()
+        """Validate the last step, which is saved, and mark the run finished."""
         accuracies = self._validate()
         if self._accelerator.is_main_process:
             values = {"steps": self._total_steps, "accuracy": {"search": accuracies}}
