@@ -25,7 +25,7 @@ MEETING_SECONDS = 20.0
 """Longest wait of a failing rank for the others, to find out who says what is wrong."""
 
 FAREWELL_SECONDS = 5.0
-"""The same, once they have worked together: they are then as far as this one, or gone."""
+"""The same, once they have joined or tried to: they are then as far as this one, or gone."""
 
 CAUSE_SECONDS = 3.0
 """Longest wait of a rank that lost another for that one to say why it ended."""
@@ -60,6 +60,7 @@ def joining(timeout_seconds: int) -> Iterator[None]:
     Raises:
         RunError: The ranks do not find each other.
     """
+    _joined["timeout_seconds"] = timeout_seconds
     try:
         yield
     except (RuntimeError, ValueError) as error:
@@ -71,8 +72,7 @@ def joining(timeout_seconds: int) -> Iterator[None]:
             "each runs, and that in each MASTER_ADDR and MASTER_PORT are those of rank 0"
         ) from None
     if dist.is_initialized():
-        store = dist.distributed_c10d._get_default_store()
-        _joined.update(store=store, timeout_seconds=timeout_seconds)
+        _joined["store"] = dist.distributed_c10d._get_default_store()
 
 
 def lost_rank(error: RuntimeError) -> RankError | None:

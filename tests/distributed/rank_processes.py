@@ -78,7 +78,7 @@ def two_ranks(
         for process in processes:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            process.communicate()
 
 
 def ended(process: subprocess.Popen[str], timeout: float = 100) -> Ended:

@@ -31,7 +31,9 @@ LONG = [*CONFIGURED, "--set", "train.epochs=300", "--set", "train.checkpoint_eve
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "run"
-    return out, run_two("demo", *CONFIGURED, "--set", "search.finalists=2", "--out", out, "--json")
+    few = ["search.finalists=2", "quant.weight_candidates=[6,3,2]", "quant.act_candidates=[6,3,2]"]
+    sets = [*CONFIGURED, *(word for value in few for word in ("--set", value))]
+    return out, run_two("demo", *sets, "--out", out, "--json")
 
 
 def test_demo_runs_on_ranks_and_prints_once(demo):
@@ -43,9 +45,9 @@ def test_demo_runs_on_ranks_and_prints_once(demo):
 
 
 def test_eval_runs_on_ranks_and_prints_once(demo):
-    ranks = run_two("eval", "--run", demo[0], "--policy", "4/4", "--json")
+    ranks = run_two("eval", "--run", demo[0], "--policy", "3/3", "--json")
     assert [rank.code for rank in ranks] == [0, 0], ranks
-    assert 0 < json.loads(ranks[0].out)["accuracy"] <= 1
+    assert 0 < json.loads(ranks[0].out)["accuracy"]["test"] <= 1
     assert (ranks[1].out, ranks[1].err) == ("", "")
 
 
@@ -90,14 +92,14 @@ def test_a_mistake_of_one_rank_alone_is_told(tmp_path):
     assert [error for error in alone.errors if "nosuch is not a folder" in error]
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+ENDED = "error: a rank ended while the others needed it; what was saved is kept"
+SILENT = "error: a rank did not answer within 4 seconds"
+
+
 @pytest.mark.parametrize(
-    ("number", "message"),
-    [
-        (signal.SIGKILL, "error: a rank ended while the others needed it; what was saved is kept"),
-        (signal.SIGSTOP, "error: a rank did not answer within 4 seconds"),
-    ],
-    ids=["killed", "stopped"],
+    ("number", "victim", "message"),
+    [(signal.SIGKILL, 0, ENDED), (signal.SIGSTOP, 0, SILENT), (signal.SIGSTOP, 1, SILENT)],
+    ids=["rank 0 killed", "rank 0 stopped", "rank 1 stopped"],
 )
 def test_a_lost_rank_ends_the_other_in_one_line(tmp_path, number, message, victim):
     run = RunDir(tmp_path / "run")
@@ -124,7 +126,9 @@ def test_a_run_that_lost_a_rank_goes_on(tmp_path):
         while newest_checkpoint(run) is None and time.monotonic() < deadline:
             time.sleep(0.02)
         processes[1].send_signal(signal.SIGKILL)
-        ended(processes[0], timeout=60)
+        survivor = ended(processes[0], timeout=60)
+    assert survivor.code == 2
+    assert [error[: len(ENDED)] for error in survivor.errors] == [ENDED], survivor.err
     again = run_two(*command)
     assert [rank.code for rank in again] == [0, 0], again
     assert run.is_finished

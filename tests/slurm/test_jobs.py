@@ -200,6 +200,11 @@ def test_tasks_of_srun_that_join_nobody_are_refused(slurm, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+def test_tasks_of_srun_print_once(slurm):
+    command = ["srun", "--nodes=2", "--ntasks=2", sys.executable, "-m", "harness", "--version"]
+    assert slurm.run(*command).count("harness") == 1
+
+
 def test_one_process_in_a_job_of_two_tasks_trains(slurm, tmp_path):
     """What a user runs in an allocation without srun is one process."""
     command = f"{sys.executable} -m harness train {' '.join(CONFIGURED)} --out {tmp_path / 'run'}"
