@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from harness.errors import ConfigError
-from harness.run.config import Config, load_config, load_run_config
+from harness.run.config import CONFIG_FORMAT, Config, load_config, load_run_config
 
+LATEST = CONFIG_FORMAT.version
 TRAIN_CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
 
@@ -60,13 +61,14 @@ def test_yaml_of_a_config_reads_back_the_same(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
     assert load_run_config(file) == load_config(file) == config
-    assert file.read_text().startswith("format: 2\n")
+    assert file.read_text().startswith(f"format: {LATEST}\n")
 
 
 def old_run_file(folder, *without):
     """Write a whole configuration as version 1 did: without a format and without these lines."""
     text = Config().to_yaml()
-    for line in ("format: 2\n", "  keep_float:\n  - Conv1d\n", *without):
+    new = ("  keep_float:\n  - Conv1d\n", "  rank_timeout_seconds: 1800\n")
+    for line in (f"format: {LATEST}\n", *new, *without):
         assert line in text
         text = text.replace(line, "")
     file = folder / "config.yaml"
@@ -83,7 +85,7 @@ def test_a_run_of_format_1_behaves_as_it_did(tmp_path):
 def test_a_user_file_without_format_takes_the_defaults_of_today(tmp_path):
     file = old_run_file(tmp_path)
     assert load_config(file) == Config()
-    assert load_config(file).unset_keys() == ["quant.keep_float"]
+    assert load_config(file).unset_keys() == ["quant.keep_float", "train.rank_timeout_seconds"]
     file.write_text("format: 1\n" + file.read_text())  # It says that it means the old behaviour.
     assert load_config(file).quant.keep_float == ()
 
@@ -96,9 +98,15 @@ def test_an_old_file_that_lacks_a_key_of_its_own_time_is_not_whole(tmp_path):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ("3", "has format 3, this version reads up to 2; update harness$"),
-        ("new", "has format new, this version reads up to 2; recreate it with this version$"),
-        ("true", "has format True, this version reads up to 2; recreate it with this version$"),
+        (
+            LATEST + 1,
+            f"has format {LATEST + 1}, this version reads up to {LATEST}; update harness$",
+        ),
+        (
+            "new",
+            f"has format new, this version reads up to {LATEST}; recreate it with this version$",
+        ),
+        ("true", f"has format True, .* up to {LATEST}; recreate it with this version$"),
     ],
 )
 @pytest.mark.parametrize("load", [load_config, load_run_config])
