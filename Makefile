@@ -10,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 # Where each comes from is said in CONTRIBUTING.md.
-SYSTEM_PACKAGES := dataset-fashion-mnist
+SYSTEM_PACKAGES := dataset-fashion-mnist munge slurm-wlm
 
 RUST_SOURCES := Cargo.toml Cargo.lock search_rs/Cargo.toml \
 	$(shell find search_rs/src -name '*.rs' 2>/dev/null)

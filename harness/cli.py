@@ -2,7 +2,9 @@
 
 import errno
 import os
+import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -12,9 +14,9 @@ import typer
 from rich.console import Console
 
 import harness
-from harness import tables
+from harness import ranks, tables
 from harness._search_rs import STRATEGIES
-from harness.errors import ConfigError, HarnessError, Stopped
+from harness.errors import ConfigError, HarnessError, RankError, Stopped
 
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
@@ -32,7 +34,8 @@ DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 """Raised without a file's name where an open file is written."""
 
 USER_ERROR = 2
-INTERRUPTED = 130
+BY_SIGNAL = 128
+"""Added to the number of the signal that ended a command, as a shell does."""
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value; repeatable.")
@@ -50,22 +53,32 @@ DataPathOption = Annotated[
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit: 0 done, 2 mistake in the input, 130 interrupted."""
+    """Run the command line and exit.
+
+    0 done, 2 mistake in the input, 130 interrupted (Ctrl-C), 138 stopped by SIGUSR1 (SLURM's
+    warning before the time limit), 143 by SIGTERM; after the last three the same command goes on.
+    """
+    if ranks.num_to_join() > 1:
+        # Below that level torch tells in stack frames how it waits for another rank.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        _run(arguments)
+        with _only_main_process_prints():
+            _run(arguments)
     except SystemExit as done:
-        if os.environ.get("WORLD_SIZE", "1") == "1":
+        if ranks.num_to_join() == 1:
             raise
-        from harness.runtime import exit_rank
+        from harness.process_group import exit_rank
 
         exit_rank(done.code if isinstance(done.code, int) else USER_ERROR)
 
 
 def _run(arguments: Sequence[str] | None) -> None:
     try:
-        app(args=None if arguments is None else list(arguments))
+        _call_app(None if arguments is None else list(arguments))
+    except Stopped as stop:
+        _fail(str(stop), code=BY_SIGNAL + stop.signal_number)
     except HarnessError as error:
-        _fail(str(error), code=INTERRUPTED if isinstance(error, Stopped) else USER_ERROR)
+        _fail(str(error), is_consequence=isinstance(error, RankError))
     except OSError as error:
         reason = (error.strerror or "unusable").lower()
         if error.errno in DISK_FULL:
@@ -76,12 +89,50 @@ def _run(arguments: Sequence[str] | None) -> None:
             raise  # Not about a file of the user's.
         _fail(f"{error.filename}: {reason}; check the path, its permissions and the free space")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit(BY_SIGNAL + signal.SIGINT)
 
 
-def _fail(message: str, *, code: int = USER_ERROR) -> NoReturn:
-    Console(stderr=True, soft_wrap=True).print(f"error: {message}", markup=False, highlight=False)
+def _call_app(arguments: list[str] | None) -> NoReturn:
+    if ranks.is_main_process():
+        app(args=arguments)  # Exits.
+    # Every rank has the same arguments: what is wrong with them is for rank 0 to say.
+    try:
+        sys.exit(app(args=arguments, standalone_mode=False) or 0)
+    except Exception as error:
+        if not hasattr(error, "exit_code"):  # Of which module the class is depends on typer.
+            raise
+        sys.exit(error.exit_code)
+
+
+def _fail(message: str, *, code: int = USER_ERROR, is_consequence: bool = False) -> NoReturn:
+    with _saying(message, is_consequence=is_consequence) as is_ours:
+        if is_ours:
+            Console(stderr=True, soft_wrap=True).print(
+                f"error: {message}", markup=False, highlight=False
+            )
     sys.exit(code)
+
+
+@contextmanager
+def _saying(message: str, *, is_consequence: bool) -> Iterator[bool]:
+    if ranks.num_to_join() == 1:
+        yield ranks.is_main_process()
+        return
+    from harness.process_group import saying
+
+    with saying(message, is_consequence=is_consequence) as is_ours:
+        yield is_ours
+
+
+@contextmanager
+def _only_main_process_prints() -> Iterator[None]:
+    """Drop what other ranks print, for all have the same results; errors come through."""
+    if ranks.is_main_process():
+        yield
+        return
+    warnings.simplefilter("ignore")  # Libraries warn on every rank alike.
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 @app.callback(invoke_without_command=True)
@@ -245,16 +296,18 @@ def _work() -> Iterator[None]:
 
     Stdout is for results alone; DeepSpeed, for one, logs to it.
     """
-    from harness.runtime import leave_process_group
+    from harness.process_group import leave_process_group, lost_rank
+    from harness.runtime import stop_signals_raise
 
     with redirect_stdout(sys.stderr):
         try:
-            yield
-        except KeyboardInterrupt:
-            raise Stopped(
-                "interrupted, what was done is kept; harness train and demo go on by the same "
-                "command, harness search with --resume"
-            ) from None
+            with stop_signals_raise():
+                yield
+        except RuntimeError as error:
+            problem = lost_rank(error)
+            if problem is None:
+                raise
+            raise problem from None
         finally:
             leave_process_group()
 
@@ -274,30 +327,20 @@ def _observer() -> "TerminalObserver":
 def _setup_logging() -> None:
     from harness.runtime import setup_logging
 
-    setup_logging()
+    setup_logging(is_main_process=ranks.is_main_process())
 
 
 def _show_outcomes(run: "RunDir", outcomes: "list[SearchOutcome]", *, json: bool) -> None:
     _show(tables.outcomes_json(run, outcomes), tables.outcomes_table(outcomes), json=json)
-    if not json and _is_main_process():
+    if not json:
         folders = [str(run.path), *(str(outcome.folder) for outcome in outcomes)]
         Console(soft_wrap=True).print("artefacts: " + "  ".join(folders), highlight=False)
 
 
 def _show(values: dict[str, Any], table: Any, *, json: bool) -> None:
-    if not _is_main_process():
-        return  # Every rank has the same results.
     if json:
         import json as json_module
 
         typer.echo(json_module.dumps(values))
     else:
         Console().print(table)
-
-
-def _is_main_process() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-if __name__ == "__main__":
-    main()

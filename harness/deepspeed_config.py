@@ -147,7 +147,7 @@ def fill_batch_size(accelerator: Accelerator, *, batch_size: int) -> None:
         values[name] = number
 
 
-def check_joined(accelerator: Accelerator) -> None:
+def check_deepspeed_runs(accelerator: Accelerator) -> None:
     """Check that DeepSpeed runs if it was asked for.
 
     Raises:

@@ -44,5 +44,17 @@ class NotFiniteError(HarnessError):
     """A loss, weights or a result that are no finite numbers, where they came up."""
 
 
+class RankError(RunError):
+    """Another process of the same run that ended or does not answer."""
+
+
 class Stopped(HarnessError):
-    """A run that a signal stopped, after it was saved."""
+    """A run that a signal stopped, after it was saved.
+
+    Attributes:
+        signal_number: Of the signal.
+    """
+
+    def __init__(self, message: str, *, signal_number: int) -> None:
+        super().__init__(message)
+        self.signal_number = signal_number

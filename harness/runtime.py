@@ -6,15 +6,15 @@ import os
 import platform
 import random
 import signal
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from rich.console import Console
@@ -32,9 +32,11 @@ from torch import nn
 from typing_extensions import Self
 
 import harness
-from harness.deepspeed_config import check_joined, deepspeed_plugin
-from harness.errors import RunError
+from harness import ranks
+from harness.deepspeed_config import check_deepspeed_runs, deepspeed_plugin, is_asked_for
+from harness.errors import Stopped
 from harness.observer import Work
+from harness.process_group import DEFAULT_RANK_TIMEOUT_SECONDS, group_options, joining
 from harness.quant.lsq import NCHW_DIMS
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -51,35 +53,48 @@ MAX_FREE_BYTES = 2**31 - 1
 """Free memory beyond this goes back to the system; the largest number that `mallopt` takes."""
 
 
-def create_accelerator(project: Path | None = None) -> Accelerator:
-    """Return the Accelerator of this process.
+def create_accelerator(
+    project: Path | None = None, *, rank_timeout_seconds: int = DEFAULT_RANK_TIMEOUT_SECONDS
+) -> Accelerator:
+    """Return the Accelerator of this process, which joins those that were started with it.
 
     Args:
         project: Run folder that receives `tensorboard/`; None tracks nothing.
+        rank_timeout_seconds: Longest wait for another process.
 
     Raises:
-        RunError: A launcher started several processes that Accelerate does not join.
+        RunError: Several processes were started that do not work as one.
     """
-    accelerator = Accelerator(
-        log_with=None if project is None else "tensorboard",
-        project_dir=None if project is None else str(project),
-        # Every rank's BN statistics come from rank 0 when they are read, not before every pass.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
-        deepspeed_plugin=deepspeed_plugin(),
-    )
-    check_joined(accelerator)
-    num_started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
-    if num_started != accelerator.num_processes:
-        # Each would train by itself, all of them in one run folder.
-        raise RunError(
-            f"{num_started} processes were started, Accelerate joins {accelerator.num_processes}; "
-            "start them with accelerate launch, on a machine without GPUs with --cpu"
+    group = group_options(rank_timeout_seconds)
+    with joining(rank_timeout_seconds):
+        accelerator = Accelerator(
+            cpu=_joins_over_cpu(),
+            log_with=None if project is None else "tensorboard",
+            project_dir=None if project is None else str(project),
+            kwargs_handlers=[
+                # Every rank's BN statistics come from rank 0 when they are read, not before every
+                # pass.
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                group,
+            ],
+            deepspeed_plugin=deepspeed_plugin(timeout=group.timeout),
         )
+    ranks.check_joined(accelerator.num_processes)
+    check_deepspeed_runs(accelerator)
     if accelerator.device.type == "cpu":
         keep_freed_memory()
         # Left to itself DeepSpeed, which Accelerate imports, warns that it found no GPU.
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     return accelerator
+
+
+def _joins_over_cpu() -> bool:
+    """Return whether to tell Accelerate to join processes that have no accelerator between them.
+
+    By itself it would leave each of them alone; under DeepSpeed it joins them otherwise.
+    """
+    is_alone = ranks.num_to_join() == 1
+    return not is_alone and not is_asked_for() and not torch.accelerator.is_available()
 
 
 def keep_freed_memory() -> None:
@@ -107,31 +122,13 @@ def lay_channels_last(model: nn.Module) -> None:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
-def leave_process_group() -> None:
-    """Say goodbye to the other ranks; does nothing in a single process."""
-    if dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def exit_rank(code: int) -> NoReturn:
-    """End one process of several without the interpreter's farewell; all files must be written.
-
-    Where DistributedDataParallel was used, threads of gloo outlive the process group. One that just
-    then waits for the interpreter, to free the tensor of a reduction, aborts a process that
-    finalizes ("terminate called without an active exception"; on a busy machine one in five).
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 def setup_logging(*, is_main_process: bool = True) -> None:
-    """Send log records of rank 0 to the terminal's error stream; other ranks report warnings."""
+    """Send log records of rank 0 to the terminal's error stream; other ranks report errors."""
     handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
     logger = logging.getLogger("harness")
     logger.handlers = [handler]
     logger.propagate = False
-    logger.setLevel(logging.INFO if is_main_process else logging.WARNING)
+    logger.setLevel(logging.INFO if is_main_process else logging.ERROR)
 
 
 class TerminalObserver:
@@ -217,22 +214,21 @@ def _installed_version(package: str) -> str | None:
 class StopFlag:
     """Turns stop signals into a flag that the loop reads at step boundaries; a second one aborts.
 
+    Attributes:
+        signal_number: The first signal that came; 0 while there is none.
+
     >>> with StopFlag() as stop:
-    ...     stop.is_set
-    False
+    ...     stop.signal_number
+    0
     """
 
     def __init__(self) -> None:
-        self.is_set = False
+        self.signal_number = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
         """Install the handlers; outside the main thread, where none can be, do nothing."""
-        try:
-            for number in STOP_SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
-        except ValueError:
-            self._previous.clear()
+        self._previous = _handle_stop_signals(STOP_SIGNALS, self._handle)
         return self
 
     def __exit__(
@@ -242,10 +238,58 @@ class StopFlag:
         traceback: TracebackType | None,
     ) -> None:
         """Put the previous handlers back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        _handle_by(self._previous)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.is_set and number == signal.SIGINT:
+        if self.signal_number and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.is_set = True
+        self.signal_number = self.signal_number or number
+
+
+@contextmanager
+def stop_signals_raise() -> Iterator[None]:
+    """Raise `Stopped` in the `with` block where a stop signal comes; Ctrl-C by way of Python's own.
+
+    Files are whole at any time. Without it such a signal would end the process without a word.
+    """
+    process = os.getpid()
+    came: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        # Processes that decode images inherit this, and are ended by the one that started them.
+        if os.getpid() == process and not came:
+            came.append(number)
+            raise _stopped(number)
+
+    previous = _handle_stop_signals(STOP_SIGNALS[1:], handle)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _stopped(signal.SIGINT) from None
+    finally:
+        _handle_by(previous)
+
+
+def _stopped(number: int) -> Stopped:
+    how = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    return Stopped(
+        f"{how}, what was done is kept; harness train and demo go on by the same command, harness "
+        "search with --resume",
+        signal_number=number,
+    )
+
+
+def _handle_stop_signals(numbers: tuple[signal.Signals, ...], handler: Any) -> dict[int, Any]:
+    """Install a handler and return those before it; nothing where none can be installed."""
+    previous: dict[int, Any] = {}
+    try:
+        for number in numbers:
+            previous[number] = signal.signal(number, handler)
+    except ValueError:  # Outside the main thread.
+        previous.clear()
+    return previous
+
+
+def _handle_by(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

@@ -130,7 +130,7 @@ def load_run(run: RunDir, *, data_path: Path | None = None) -> TrainedRun:
         HarnessError: The run, its checkpoint or its data cannot be used.
     """
     config, network = run.load_config().with_data_path(data_path), run.load_network()
-    accelerator = create_accelerator()
+    accelerator = create_accelerator(rank_timeout_seconds=config.train.rank_timeout_seconds)
     if not run.is_finished and accelerator.is_main_process:
         logger.warning("%s is not finished; its newest checkpoint is used", run.path)
     checkpoint = existing_checkpoint(run)

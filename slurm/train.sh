@@ -7,51 +7,46 @@
 #SBATCH --signal=USR1@180
 #SBATCH --requeue
 #
-# Train under SLURM, from the folder of the project. All arguments go to harness/train.py:
+# Train under SLURM, from the folder of the project. All arguments go to `harness train`:
 #   sbatch --nodes 2 --gpus-per-node 4 slurm/train.sh --config configs/train/imagenet_resnet18.yaml
 #
-# HARNESS_ACCELERATE_CONFIG   optional: a file that `accelerate config` wrote
 # HARNESS_PROCESSES_PER_NODE  optional: default is the GPUs of a node, or 1
+# HARNESS_ACCELERATE_CONFIG   optional: a file that `accelerate config` wrote, say for DeepSpeed
 #
-# 180 seconds before the time limit SLURM sends SIGUSR1; the workers then save at the end of their
-# step. The same command goes on from there.
+# 180 seconds before the time limit SLURM sends SIGUSR1; the processes then save at the end of their
+# step, and the job puts itself back into the queue and goes on from there.
 set -euo pipefail
 
 : "${SLURM_SUBMIT_DIR:?is not set; submit this script with sbatch}"
 # shellcheck source=slurm/_common.sh
 source "$SLURM_SUBMIT_DIR/slurm/_common.sh"
 enter_project
+place_processes
+note_state "running, restart ${SLURM_RESTART_COUNT:-0}"
 
-num_nodes="${SLURM_JOB_NUM_NODES:-1}"
-# No `| head -n 1`: under pipefail, scontrol's SIGPIPE would end the job when head is the quicker one.
-hosts="$(scontrol show hostnames "$SLURM_JOB_NODELIST")"
-main_host="${hosts%%$'\n'*}"
-main_port=$((20000 + SLURM_JOB_ID % 20000))
-processes_per_node="${HARNESS_PROCESSES_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}"
-
-launch=(accelerate launch)
-if [[ -n "${HARNESS_ACCELERATE_CONFIG:-}" ]]; then
-  launch+=(--config_file "$HARNESS_ACCELERATE_CONFIG")
+code=0
+if [[ -z "${HARNESS_ACCELERATE_CONFIG:-}" ]]; then
+  log_command harness train "$@"
+  run_ranks harness train "$@" || code=$?
+else
+  launch=(
+    accelerate launch
+    --config_file "$HARNESS_ACCELERATE_CONFIG"
+    --num_machines "$num_nodes"
+    --num_processes "$num_processes"
+    --main_process_ip "$main_host"
+    --main_process_port "$main_port"
+  )
+  if ((num_nodes > 1)); then
+    # The default launcher of DeepSpeed would go from node to node by ssh.
+    launch+=(--deepspeed_multinode_launcher standard)
+  fi
+  if ((num_processes > 1)) && grep -qE "^distributed_type: *['\"]?(NO|MULTI_CPU)" "$HARNESS_ACCELERATE_CONFIG"; then
+    # On CPUs this launcher alone starts a process per rank, each of which then uses its CPU.
+    launch+=(--multi_gpu)
+  fi
+  log_command "${launch[@]}" harness/train.py "$@"
+  srun --ntasks="$num_nodes" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_ON_NODE:-1}" --wait=60 \
+    bash slurm/_launcher.sh "${launch[@]}" -- "$@" || code=$?
 fi
-launch+=(
-  --num_machines "$num_nodes"
-  --num_processes "$((num_nodes * processes_per_node))"
-  --main_process_ip "$main_host"
-  --main_process_port "$main_port"
-)
-if ((num_nodes > 1)); then
-  # The default launcher of DeepSpeed would go from node to node by ssh.
-  launch+=(--deepspeed_multinode_launcher standard)
-fi
-
-log_command "${launch[@]}" harness/train.py "$@"
-
-# The launcher has no handler and would die of the signal while its workers save. The workers inherit
-# that it is ignored and install their own handler.
-trap '' USR1
-
-# The rank of the machine is known only inside the task.
-# shellcheck disable=SC2016
-srun --ntasks="$num_nodes" --ntasks-per-node=1 bash -c \
-  'script_start=$1; shift; exec "${@:1:script_start}" --machine_rank "$SLURM_NODEID" "${@:script_start+1}"' \
-  task "${#launch[@]}" "${launch[@]}" harness/train.py "$@"
+end_job "$code"

@@ -186,6 +186,11 @@ class TrainConfig(Section):
     """Epochs between checkpoints; the last epoch always saves one."""
     keep_checkpoints: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=2, ge=1)
     """Newest checkpoints kept; older ones are removed."""
+    rank_timeout_seconds: Annotated[int, DECIDES_NO_WEIGHTS, Since(format=3, before=1800)] = Field(
+        default=1800, ge=1, le=86_400
+    )
+    """Longest wait of a process for another of the same run, in training, search and evaluation:
+    those that work end when one was stopped or hangs. Longer than rank 0 takes to save."""
 
 
 class EvalConfig(Section):

@@ -22,7 +22,6 @@ from harness.training.engine import Engine
 from harness.training.loss_guard import LossGuard
 from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
 from harness.training.optim import learning_rate_factor, set_learning_rates
-from harness.training.resume import newest_step
 from harness.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -87,40 +86,42 @@ class Loop:
         # Hides the events of steps that are taken again.
         purge = {"tensorboard": {"purge_step": state.step + 1}}
         self._accelerator.init_trackers("tensorboard", init_kwargs=purge)
-        is_stopped = False
+        stopped_by = 0
         watcher = observer if is_main else SILENCE
         work = watcher.begin("training", total=self._total_steps, done=state.step)
         with StopFlag() as stop:
-            while state.step < self._total_steps and not is_stopped:
-                is_stopped = self._train_epoch(stop, work.advance)
+            while state.step < self._total_steps and not stopped_by:
+                stopped_by = self._train_epoch(stop, work.advance)
                 if state.step % state.steps_per_epoch == 0:
                     self._end_epoch()
-        if is_stopped and state.step < self._total_steps:
+            # Schedulers repeat a signal when it did not end the process at once.
             self._save()
-            raise Stopped(
-                f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
-                f"{self._run.path}; run the same command again to go on"
-            )
+            if stopped_by and state.step < self._total_steps:
+                raise Stopped(
+                    f"stopped by a signal at step {state.step} of {self._total_steps}, saved in "
+                    f"{self._run.path}; run the same command again to go on",
+                    signal_number=stopped_by,
+                )
         self._finish()
 
-    def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> bool:
-        """Train to the end of an epoch; return whether the ranks agreed to stop before it.
+    def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> int:
+        """Train to the end of an epoch; return the signal by which the ranks agreed to stop, or 0.
 
         What all agreed on counts, not the flag of this rank. A signal may reach one rank alone, and
         while it validates or saves: if it left then, the others would wait for it for ever.
         """
         self._engine.model.train()
         for images, labels in raise_errors(self._remaining_batches()):
-            losses, is_stopped = self._take_step(images, labels, stop)
+            losses, signal_number = self._take_step(images, labels, stop)
             advance()
             step = self.state.step
             if step % LOG_EVERY_STEPS == 0 or step == self._total_steps:
                 self._guard.read(step=step)
                 epoch = epoch_of_step(step, self.state.steps_per_epoch)
                 self._log({name: float(value) for name, value in losses.items()}, epoch=epoch)
-            if is_stopped:
-                return True
-        return False
+            if signal_number:
+                return signal_number
+        return 0
 
     def _remaining_batches(self) -> Any:
         """Return the epoch's batches from the present step on."""
@@ -135,8 +136,11 @@ class Loop:
 
     def _take_step(
         self, images: Tensor, labels: Tensor, stop: StopFlag
-    ) -> tuple[dict[str, Tensor], bool]:
-        """Take one optimizer step; return its losses, and whether the ranks agreed to stop."""
+    ) -> tuple[dict[str, Tensor], int]:
+        """Take one optimizer step; return its losses, and the signal that any rank was sent, or 0.
+
+        In one exchange, so that none stops while others wait for it.
+        """
         state, engine, train_config = self.state, self._engine, self._config.train
         factor = learning_rate_factor(
             state.step,
@@ -148,13 +152,13 @@ class Loop:
         with engine.adding_up():
             losses = state.task.run_passes(engine, images, labels, step=state.step)
         # Before the optimizer: a loss that is no number would spoil the weights and their average.
-        is_told = self._guard.look(losses, step=state.step + 1, is_told=stop.is_set)
+        told = self._guard.look(losses, step=state.step + 1, signal_number=stop.signal_number)
         engine.step()
         with engine.whole_weights():
             state.ema.update(state.task.model, step=state.step)
         state.step += 1
         # A single process has nothing to agree on: a signal that just came counts as well.
-        return losses, is_told or (stop.is_set and self._accelerator.num_processes == 1)
+        return losses, told if self._accelerator.num_processes > 1 else stop.signal_number
 
     def _end_epoch(self) -> None:
         """Let the task change, then validate and save where it is time; the last is `_finish`."""
@@ -179,9 +183,7 @@ class Loop:
         return accuracies
 
     def _finish(self) -> None:
-        """Save the last step, validate it and mark the run finished, in an order that resumes."""
-        if newest_step(self._run) != self._total_steps:
-            self._save()
+        """Validate the last step, which is saved, and mark the run finished."""
         accuracies = self._validate()
         if self._accelerator.is_main_process:
             values = {"steps": self._total_steps, "accuracy": {"search": accuracies}}

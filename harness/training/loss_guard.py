@@ -11,6 +11,7 @@ without one the next loss, or the look at the weights before they are saved, tel
 import math
 
 import torch
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor
 
@@ -18,35 +19,35 @@ from harness.errors import NotFiniteError
 
 
 class LossGuard:
-    """Looks at the losses of every step, and asks in the same exchange whether to stop."""
+    """Looks at the losses of every step, and asks in the same exchange for signals to stop."""
 
     def __init__(self, accelerator: Accelerator) -> None:
         self._accelerator = accelerator
         self._seen: dict[str, Tensor] = {}
         self._unread_since = 0
 
-    def look(self, losses: dict[str, Tensor], *, step: int, is_told: bool) -> bool:
-        """Look at the losses of a step; return whether any rank was told to stop.
+    def look(self, losses: dict[str, Tensor], *, step: int, signal_number: int) -> int:
+        """Look at the losses of a step; return the signal that any rank was sent, or 0.
 
         Args:
             losses: Detached scalars by name, the same names on every rank.
             step: The step, from 1.
-            is_told: Whether this rank was told.
+            signal_number: The one that this rank was sent, or 0.
 
         Raises:
             NotFiniteError: A loss of any rank is no finite number; on every rank alike.
         """
         if self._accelerator.num_processes > 1:
-            return self._exchange(losses, step=step, is_told=is_told)
+            return self._exchange(losses, step=step, signal_number=signal_number)
         if self._accelerator.device.type == "cpu":
             bad = [name for name, loss in losses.items() if not math.isfinite(loss.item())]
             self._refuse(bad, f"in step {step}")
-            return is_told
+            return signal_number
         for name, loss in losses.items():
             is_bad = ~loss.isfinite()
             self._seen[name] = self._seen[name] | is_bad if name in self._seen else is_bad
         self._unread_since = self._unread_since or step
-        return is_told
+        return signal_number
 
     def read(self, *, step: int) -> None:
         """Read what a GPU has kept since it was last read.
@@ -60,13 +61,16 @@ class LossGuard:
             bad, f"in step {first}" if first == step else f"between steps {first} and {step}"
         )
 
-    def _exchange(self, losses: dict[str, Tensor], *, step: int, is_told: bool) -> bool:
-        flags = [(~loss.isfinite()).float() for loss in losses.values()]
-        told = torch.tensor(float(is_told), device=self._accelerator.device)
-        total = self._accelerator.reduce(torch.stack([told, *flags]), reduction="sum").tolist()
-        bad = [name for name, count in zip(losses, total[1:], strict=True) if count > 0]
-        self._refuse(bad, f"in step {step}")
-        return bool(total[0] > 0)
+    def _exchange(self, losses: dict[str, Tensor], *, step: int, signal_number: int) -> int:
+        flags = [(~loss.isfinite()).to(torch.int64) for loss in losses.values()]
+        sent = torch.tensor(signal_number, device=self._accelerator.device)
+        largest = torch.stack([sent, *flags])
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        told, *is_bad = largest.tolist()
+        self._refuse(
+            [name for name, bad in zip(losses, is_bad, strict=True) if bad], f"in step {step}"
+        )
+        return int(told)
 
     def _refuse(self, bad: list[str], when: str) -> None:
         if bad:

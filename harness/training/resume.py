@@ -56,12 +56,6 @@ def decide_start(run: RunDir, config: Config, resume: str) -> Start:
     return _start_at(given, config.with_old_behaviour(load_state(given)["configuration"]))
 
 
-def newest_step(run: RunDir) -> int | None:
-    """Return the step of the run's newest checkpoint; None where there is none."""
-    checkpoint = newest_checkpoint(run)
-    return None if checkpoint is None else _step_of(checkpoint)
-
-
 def _go_on(run: RunDir, config: Config, given: Path | None) -> Start:
     """Return where a run that is there goes on, by itself or from a given checkpoint."""
     settings = run.load_config().deciding_settings()

@@ -34,7 +34,9 @@ def train(
     """
     run = RunDir(out or default_out(config))
     start = decide_start(run, config, resume)
-    accelerator = create_accelerator(run.path)
+    accelerator = create_accelerator(
+        run.path, rank_timeout_seconds=config.train.rank_timeout_seconds
+    )
     setup_logging(is_main_process=accelerator.is_main_process)
     if run.is_finished:
         logger.info("%s is finished; nothing to train", run.path)

@@ -16,8 +16,8 @@ import torch
 from two_processes import OVERRIDES
 
 from harness.errors import HarnessError
+from harness.process_group import exit_rank, leave_process_group
 from harness.run.config import load_config
-from harness.runtime import exit_rank, leave_process_group
 from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
 

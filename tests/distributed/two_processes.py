@@ -10,9 +10,10 @@ import torch
 
 from harness.accuracy import count_wrong_by_policy
 from harness.data import eval_batches, load_splits
+from harness.process_group import exit_rank, leave_process_group
 from harness.run.config import load_config
 from harness.run.folder import RunDir
-from harness.runtime import create_accelerator, exit_rank, leave_process_group
+from harness.runtime import create_accelerator
 from harness.search.driver import SearchOptions, search
 from harness.training.assemble import assemble
 

@@ -45,12 +45,6 @@ def test_bitops_table_has_a_total(harness):
     assert "total" in out
 
 
-def test_ranks_beside_the_first_print_no_results(harness, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    arguments = ("bitops", "resnet8", "--num-classes", 10)
-    assert harness(*arguments)[:2] == harness(*arguments, "--json")[:2] == (0, "")
-
-
 def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
     found = harness_json(
         "search", "--run", trained_run.path, "--target-bitops", "40%", "--evaluations", 30,

@@ -2,15 +2,19 @@
 
 import os
 import signal
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
-from harness import runtime
-from harness.errors import RunError
-from harness.runtime import StopFlag, environment, lay_channels_last, seed_step
+from harness.errors import Stopped
+from harness.runtime import (
+    StopFlag,
+    environment,
+    lay_channels_last,
+    seed_step,
+    stop_signals_raise,
+)
 
 
 def test_a_step_is_seeded_by_seed_step_and_rank() -> None:
@@ -26,28 +30,39 @@ def test_a_step_is_seeded_by_seed_step_and_rank() -> None:
 def test_a_stop_signal_sets_the_flag_and_handlers_return() -> None:
     before = signal.getsignal(signal.SIGUSR1)
     with StopFlag() as stop:
-        assert not stop.is_set
+        assert stop.signal_number == 0
         os.kill(os.getpid(), signal.SIGUSR1)
-        assert stop.is_set
+        assert stop.signal_number == signal.SIGUSR1
         os.kill(os.getpid(), signal.SIGTERM)  # A second one that is no Ctrl-C changes nothing.
+        assert stop.signal_number == signal.SIGUSR1
     assert signal.getsignal(signal.SIGUSR1) == before
 
 
 def test_a_second_ctrl_c_aborts() -> None:
     with StopFlag() as stop:
         os.kill(os.getpid(), signal.SIGINT)
-        assert stop.is_set
+        assert stop.signal_number == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_processes_that_accelerate_does_not_join_are_refused(monkeypatch) -> None:
-    monkeypatch.setattr(runtime, "Accelerator", lambda **_: SimpleNamespace(num_processes=1))
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    message = "^2 processes were started, Accelerate joins 1; start them with accelerate launch"
-    with pytest.raises(RunError, match=message):
-        runtime.create_accelerator()
+def stopped(number: int) -> Stopped:
+    before = signal.getsignal(number)
+    with pytest.raises(Stopped) as raised, stop_signals_raise():
+        signal.raise_signal(number)
+    assert signal.getsignal(number) == before
+    return raised.value
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_stop_signal_outside_training_ends_the_command(name) -> None:
+    stop = stopped(signal.Signals[name])
+    assert stop.signal_number == signal.Signals[name]
+    assert str(stop).startswith(f"stopped by {name}, what was done is kept; harness train and demo")
+
+
+def test_ctrl_c_outside_training_ends_the_command() -> None:
+    assert str(stopped(signal.SIGINT)).startswith("interrupted, what was done is kept; ")
 
 
 def test_channels_last_leaves_kernels_of_one_pixel_as_their_gradients_lie() -> None:

@@ -6,8 +6,9 @@ import pytest
 import yaml
 
 from harness.errors import ConfigError
-from harness.run.config import Config, load_config, load_run_config
+from harness.run.config import CONFIG_FORMAT, Config, load_config, load_run_config
 
+LATEST = CONFIG_FORMAT.version
 TRAIN_CONFIGS = Path(__file__).parents[3] / "configs" / "train"
 
 
@@ -60,13 +61,14 @@ def test_yaml_of_a_config_reads_back_the_same(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(config.to_yaml())
     assert load_run_config(file) == load_config(file) == config
-    assert file.read_text().startswith("format: 3\n")
+    assert file.read_text().startswith(f"format: {LATEST}\n")
 
 
 FORMAT_3 = (
     "  split_by: sample\n",
     "  search_share: null\n",
     "  significant_bits: null\n",
+    "  rank_timeout_seconds: 1800\n",
 )
 """Lines of the defaults that format 3 brought."""
 
@@ -75,7 +77,7 @@ def old_run_file(folder, *without):
     """Write a whole configuration as version 1 did: without a format and without these lines."""
     text = Config().to_yaml()
     later = ("  keep_float:\n  - Conv1d\n", *FORMAT_3)
-    for line in ("format: 3\n", *later, *without):
+    for line in (f"format: {LATEST}\n", *later, *without):
         assert line in text
         text = text.replace(line, "")
     file = folder / "config.yaml"
@@ -93,8 +95,10 @@ def test_a_run_of_format_1_behaves_as_it_did(tmp_path):
 def test_a_user_file_without_format_takes_the_defaults_of_today(tmp_path):
     file = old_run_file(tmp_path)
     assert load_config(file) == Config()
-    later = {"quant.keep_float", "data.split_by", "data.search_share", "data.significant_bits"}
-    assert set(load_config(file).unset_keys()) == later
+    assert set(load_config(file).unset_keys()) == {
+        "quant.keep_float", "data.split_by", "data.search_share", "data.significant_bits",
+        "train.rank_timeout_seconds",
+    }  # fmt: skip
     file.write_text("format: 1\n" + file.read_text())  # It says that it means the old behaviour.
     assert load_config(file).quant.keep_float == ()
 
@@ -107,9 +111,12 @@ def test_an_old_file_that_lacks_a_key_of_its_own_time_is_not_whole(tmp_path):
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ("4", "has format 4, this version reads up to 3; update harness$"),
-        ("new", "has format new, this version reads up to 3; re(create|store) it"),
-        ("true", "has format True, this version reads up to 3; re(create|store) it"),
+        (
+            LATEST + 1,
+            f"has format {LATEST + 1}, this version reads up to {LATEST}; update harness$",
+        ),
+        ("new", f"has format new, this version reads up to {LATEST}; re(create|store) it"),
+        ("true", f"has format True, this version reads up to {LATEST}; re(create|store) it"),
     ],
 )
 @pytest.mark.parametrize("load", [load_config, load_run_config])

@@ -35,6 +35,7 @@ DECIDING = {
 NOT_DECIDING = {
     "data.path", "data.num_workers",
     "train.validate_every_epochs", "train.checkpoint_every_epochs", "train.keep_checkpoints",
+    "train.rank_timeout_seconds",
     "eval.batch_size", "eval.recalibrate_images",
     "search.error_weight", "search.images", "search.recalibrate_images", "search.finalists",
 }  # fmt: skip

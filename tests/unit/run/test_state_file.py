@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import CheckpointError
-from harness.run.config import Config, load_config
+from harness.run.config import CONFIG_FORMAT, Config, load_config
 from harness.run.manifest import write_manifest
 from harness.run.state_file import check_configuration, load_state, save_state, written_format
 
@@ -37,7 +37,7 @@ def test_a_state_is_read_back(tmp_path):
     assert load_state(tmp_path) == state
     assert written_format(tmp_path) == 3
     configuration = json.loads((tmp_path / "state.json").read_text())["configuration"]
-    assert configuration["format"] == 3
+    assert configuration["format"] == CONFIG_FORMAT.version
     assert (configuration["seed"], "keep_checkpoints" in configuration["train"]) == (5, False)
 
 

@@ -20,14 +20,14 @@ def bad(value=math.nan):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_cpu_notices_at_once(value):
     guard = LossGuard(Accelerator(cpu=True))
-    assert guard.look(GOOD, step=1, is_told=True)
-    assert not guard.look(GOOD, step=2, is_told=False)
+    assert guard.look(GOOD, step=1, signal_number=15)
+    assert not guard.look(GOOD, step=2, signal_number=0)
     message = (
         r"the loss \(kl\) is no finite number in step 3; nothing was saved since, "
         r"checkpoints from before are kept; train again with a lower train.learning_rate, or mend"
     )
     with pytest.raises(NotFiniteError, match=message):
-        guard.look(bad(value), step=3, is_told=False)
+        guard.look(bad(value), step=3, signal_number=0)
 
 
 def on_a_gpu():
@@ -39,12 +39,12 @@ def on_a_gpu():
 def test_a_gpu_notices_when_it_is_read_and_says_since_when():
     guard = on_a_gpu()
     for step, losses in ((1, GOOD), (2, bad()), (3, GOOD)):
-        assert guard.look(losses, step=step, is_told=step == 3) == (step == 3)
+        assert guard.look(losses, step=step, signal_number=15 * (step == 3)) == 15 * (step == 3)
     with pytest.raises(NotFiniteError, match=r"\(kl\) is no finite number between steps 1 and 3;"):
         guard.read(step=3)
-    guard.look(GOOD, step=4, is_told=False)
+    guard.look(GOOD, step=4, signal_number=0)
     guard.read(step=4)
     guard.read(step=4)
-    guard.look(bad(), step=5, is_told=False)
+    guard.look(bad(), step=5, signal_number=0)
     with pytest.raises(NotFiniteError, match=r"\(kl\) is no finite number in step 5;"):
         guard.read(step=5)

@@ -104,7 +104,7 @@ def test_a_state_of_another_network_is_refused(supernet):
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     saved = optimizer.named_state()
-    with pytest.raises(KeyError, match="model.conv1.weight"):
+    with pytest.raises(KeyError, match=r"model\.conv1\.weight"):
         optimizer.load_named_state({k: v for k, v in saved.items() if k != "model.conv1.weight"})
     wrong = {**saved, "model.conv1.weight": {"momentum_buffer": torch.zeros(3)}}
     with pytest.raises(ValueError, match=r"a moment is \(3,\), its weight \(16, 3, 3, 3\)"):

@@ -8,7 +8,7 @@ import pytest
 from harness.errors import CheckpointError, RunError
 from harness.run.config import Config, load_config
 from harness.run.folder import RunDir
-from harness.training.resume import Start, decide_start, newest_step
+from harness.training.resume import Start, decide_start
 
 STOPPED = Path(__file__).parents[2] / "golden/runs/format1/stopped"
 
@@ -27,7 +27,6 @@ def config():
 def test_a_new_folder_begins(tmp_path):
     run = RunDir(tmp_path / "new")
     assert decide_start(run, Config(), "auto") == Start(config=Config(), checkpoint=None)
-    assert newest_step(run) is None
     assert not run.path.exists()
 
 
@@ -37,7 +36,6 @@ def test_an_old_run_goes_on_as_it_was_begun(stopped, config, resume):
     start = decide_start(stopped, config, str(checkpoint) if resume == "given" else resume)
     assert start.checkpoint == checkpoint
     assert (config.quant.keep_float, start.config.quant.keep_float) == (("Conv1d",), ())
-    assert newest_step(stopped) == 13
 
 
 def test_an_old_checkpoint_begins_a_new_folder_as_it_was(stopped, config, tmp_path):
