@@ -34,7 +34,7 @@ from harness.training.trainer import train
 
 RESULTS = Path("docs/results")
 RESULTS_FORMAT = FileFormat(name="results")
-SEEDS = range(3)
+SEEDS = range(5)
 BITS = (2, 4, 6)
 SMOOTHING = 0.1
 
@@ -157,7 +157,7 @@ VARIANTS = (
 def main(
     *,
     full: Annotated[
-        bool, typer.Option(help="As many epochs as the default; a quarter of an hour.")
+        bool, typer.Option(help="As many epochs as the default; twenty minutes.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
 ) -> None:
