@@ -50,7 +50,8 @@ def load_optimizer_state(checkpoint: Path) -> NamedState:
     except SafetensorError as error:
         raise _no_state(checkpoint, OPTIMIZER_FILE, error) from None
     state: dict[str, dict[str, Tensor]] = {}
-    for place, value in tensors.items():
+    for place in sorted(tensors):  # safetensors returns them in no order of their own.
+        value = tensors[place]
         key, _, name = place.partition("/")
         state.setdefault(name, {})[key] = value
     return state

@@ -83,11 +83,13 @@ class ZeroEngine(Engine):
         found: dict[str, dict[str, Tensor]] = {}
         for group, flats in self._groups():
             kept: Mapping[str, Tensor] = self._bare.state.get(flats[0], {})
+            # Sorted: safetensors returns names in an order of its own, another one on every rank,
+            # and ranks that gather different moments at a time would mix them.
+            moments = [(key, kept[key]) for key in sorted(kept) if kept[key] is not None]
             for name in group["param_names"]:
                 values = {
                     key: self._gathered(name, key) if value.dim() else value.clone()
-                    for key, value in kept.items()
-                    if value is not None
+                    for key, value in moments
                 }
                 if values and self._accelerator.is_main_process:  # Others would keep it for naught.
                     found[name] = {key: value.cpu() for key, value in values.items()}

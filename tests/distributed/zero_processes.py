@@ -1,0 +1,52 @@
+"""Run by accelerate launch in two processes, with or without DeepSpeed: train each run asked for.
+
+Arguments: a folder, then names of runs; `name@5` stops the run after its fifth step.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from two_processes import OVERRIDES
+
+from harness.errors import Stopped
+from harness.process_group import exit_rank, leave_process_group
+from harness.run.config import load_config
+from harness.training import loop
+from harness.training.supernet_task import SupernetTask
+from harness.training.trainer import train
+
+torch.set_num_threads(1)
+loop.LOG_EVERY_STEPS = 1
+run_passes = SupernetTask.run_passes
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    config = load_config(None, overrides=OVERRIDES)
+    for argument in sys.argv[2:]:
+        name, _, stop_step = argument.partition("@")
+        SupernetTask.run_passes = _interrupted(int(stop_step)) if stop_step else run_passes
+        try:
+            train(config, out=folder / name)
+            assert not stop_step
+        except Stopped:
+            assert stop_step
+    leave_process_group()
+    exit_rank(0)
+
+
+def _interrupted(stop_step: int) -> Any:
+    def passes(task: SupernetTask, *arguments: Any, step: int) -> Any:
+        if step + 1 == stop_step and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return run_passes(task, *arguments, step=step)
+
+    return passes
+
+
+if __name__ == "__main__":
+    main()
