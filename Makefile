@@ -117,7 +117,8 @@ ci: ## Run what CI runs
 	.ci/run
 
 system-packages: ## Install what only apt can bring, where there is apt and the user is root
-	@if dpkg -s $(SYSTEM_PACKAGES) >/dev/null 2>&1; then \
+	@if [ "$$(dpkg-query -W -f='$${db:Status-Status}\n' $(SYSTEM_PACKAGES) 2>/dev/null | grep -cx installed)" \
+			= "$(words $(SYSTEM_PACKAGES))" ]; then \
 		echo "installed already: $(SYSTEM_PACKAGES)"; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && apt-get install --yes --no-install-recommends $(SYSTEM_PACKAGES); \
