@@ -6,7 +6,6 @@ damaged later is recognised.
 """
 
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,12 @@ from harness.problem.network import NetworkSpec
 from harness.quant.convert import convert, describe_network
 from harness.quant.finite import first_unusable
 from harness.quant.supernet import Supernet
+from harness.run.checkpoint_folder import (
+    checkpoint_path,
+    existing_checkpoint,
+    remove_leftovers,
+    remove_old,
+)
 from harness.run.files import read_bytes, sync_folder, write_bytes
 from harness.run.folder import RunDir
 from harness.run.manifest import listed, older_one, read_checked, write_manifest
@@ -44,28 +49,6 @@ from harness.run.state_file import (
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"
-
-
-def checkpoint_path(run: RunDir, step: int) -> Path:
-    """Return the folder of a step's checkpoint."""
-    return run.checkpoints / f"step_{step:08d}"
-
-
-def newest_checkpoint(run: RunDir) -> Path | None:
-    """Return the checkpoint of the latest step; None where there is none."""
-    return max(run.checkpoints.glob("step_" + "[0-9]" * 8), default=None)
-
-
-def existing_checkpoint(run: RunDir) -> Path:
-    """Return the checkpoint of the latest step.
-
-    Raises:
-        CheckpointError: There is none.
-    """
-    checkpoint = newest_checkpoint(run)
-    if checkpoint is None:
-        raise CheckpointError(f"run {run.path} has no checkpoint; train it first")
-    return checkpoint
 
 
 def weights_digest(checkpoint: Path) -> str:
@@ -106,7 +89,7 @@ def candidates_in(task: Mapping[str, Any], network: NetworkSpec) -> Candidates:
 
 
 def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
-    """Write a checkpoint and remove the oldest beyond `keep`; return its folder.
+    """Write a checkpoint and remove the oldest whole ones beyond `keep`; return its folder.
 
     Args:
         run: The run.
@@ -115,8 +98,7 @@ def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
         keep: Newest checkpoints left in place.
     """
     final = checkpoint_path(run, state["step"])
-    for torn in run.checkpoints.glob(".step_*.partial"):
-        shutil.rmtree(torn)
+    remove_leftovers(run)
     if final.is_dir():
         return final  # The run stopped where it had gone on from: it is whole, and the same.
     partial = final.with_name(f".{final.name}.partial")
@@ -133,8 +115,7 @@ def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
     write_manifest(partial, contents)
     partial.replace(final)
     sync_folder(final.parent)
-    for old in sorted(run.checkpoints.glob("step_*"))[:-keep]:
-        shutil.rmtree(old)
+    remove_old(run, keep=keep, newest=final)
     return final
 
 

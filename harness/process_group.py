@@ -4,19 +4,19 @@ import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Thread
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
 from harness import ranks
-from harness.errors import RankError, RunError
+from harness.errors import HarnessError, RankError, RunError
 
 DEFAULT_RANK_TIMEOUT_SECONDS = 1800
 """What torch waits over gloo where it is told nothing."""
@@ -31,6 +31,8 @@ CAUSE_SECONDS = 3.0
 """Longest wait of a rank that lost another for that one to say why it ended."""
 
 RETRY_SECONDS = 0.05
+
+Decision = TypeVar("Decision")
 
 KEY = "harness/messages/"
 """Before the names under which ranks tell each other what they print."""
@@ -119,6 +121,33 @@ def saying(message: str, *, is_consequence: bool) -> Iterator[bool]:
     waiting = Thread(target=_await_others, args=(deadline,), daemon=True)
     waiting.start()
     waiting.join(max(deadline - time.monotonic(), 0))
+
+
+def decided_by_rank_0(decide: Callable[[], Decision]) -> Decision:
+    """Return what rank 0 decides, on every rank; the others do not look for themselves.
+
+    Ranks that read the same folder at different times, or through different caches, may see
+    different things in it. One that then did something else would be waited for by the rest.
+
+    Args:
+        decide: Called on rank 0 alone; what it returns can be pickled.
+
+    Raises:
+        HarnessError: Rank 0 has raised it; on every rank.
+    """
+    if not dist.is_initialized():
+        return decide()
+    told: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            told[0] = decide()
+        except HarnessError as refusal:
+            told[1] = refusal
+    broadcast_object_list(told)
+    if told[1] is not None:
+        raise told[1]
+    decision: Decision = told[0]
+    return decision
 
 
 def leave_process_group() -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from harness.accuracy import OnProgress, count_wrong_by_policy
 from harness.checkpoint import (
-    existing_checkpoint,
     load_candidates,
     load_supernet,
     weights_digest,
@@ -27,7 +26,9 @@ from harness.data import (
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
+from harness.process_group import decided_by_rank_0
 from harness.quant.supernet import Supernet
+from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
@@ -133,7 +134,7 @@ def load_run(run: RunDir, *, data_path: Path | None = None) -> TrainedRun:
     accelerator = create_accelerator(rank_timeout_seconds=config.train.rank_timeout_seconds)
     if not run.is_finished and accelerator.is_main_process:
         logger.warning("%s is not finished; its newest checkpoint is used", run.path)
-    checkpoint = existing_checkpoint(run)
+    checkpoint = decided_by_rank_0(lambda: existing_checkpoint(run))
     digest = weights_digest(checkpoint)
     # Before the images, which may take long to look through: a damaged checkpoint is said at once.
     supernet = load_supernet(run, checkpoint=checkpoint)

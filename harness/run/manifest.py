@@ -26,19 +26,33 @@ def older_one(checkpoint: Path) -> str:
     return f"remove {checkpoint} to go on from an older one"
 
 
+def listed_files(checkpoint: Path) -> dict[str, Any]:
+    """Return what the manifest says of each file, by its name.
+
+    Raises:
+        CheckpointError: There is no manifest that says it.
+    """
+    remedy = older_one(checkpoint)
+    manifest = read_json(checkpoint / MANIFEST_FILE, file_format=MANIFEST_FORMAT, remedy=remedy)
+    files = manifest.get("files")
+    if not isinstance(files, dict):
+        raise CheckpointError(
+            f"checkpoint file {checkpoint / MANIFEST_FILE} lists no files; {remedy}"
+        )
+    return files
+
+
 def listed(checkpoint: Path, name: str) -> dict[str, Any]:
     """Return what the manifest says of a file: `bytes` and `sha256`.
 
     Raises:
         CheckpointError: It does not say.
     """
-    remedy = older_one(checkpoint)
-    manifest = read_json(checkpoint / MANIFEST_FILE, file_format=MANIFEST_FORMAT, remedy=remedy)
-    files = manifest.get("files")
-    expected = files.get(name) if isinstance(files, dict) else None
+    expected = listed_files(checkpoint).get(name)
     if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():
         raise CheckpointError(
-            f"checkpoint file {checkpoint / MANIFEST_FILE} does not list {name}; {remedy}"
+            f"checkpoint file {checkpoint / MANIFEST_FILE} does not list {name}; "
+            f"{older_one(checkpoint)}"
         )
     return expected
 

@@ -3,20 +3,21 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import broadcast_object_list
-
-from harness.checkpoint import existing_checkpoint, load_candidates
+from harness.checkpoint import load_candidates
 from harness.errors import RunError
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import parse_target
 from harness.problem.cost import BITOPS, Resource
 from harness.problem.network import NetworkSpec
-from harness.problem.policy import Policy
+from harness.process_group import decided_by_rank_0
+from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.folder import RunDir
+from harness.run.lock import locked
 from harness.search.archive import PolicyArchive
 from harness.search.engine import DEFAULT_STRATEGY, EngineOptions, EngineResult, run_search
 from harness.search.evaluator import ProposalEvaluator
@@ -95,17 +96,29 @@ def search(
     # A target is within reach of what the layers may take now, not of all they ever could.
     present = network.narrowed(load_candidates(existing_checkpoint(run), network))
     budgets = _budgets(targets, present, out or run.path / "search", options)
+    _check_free(budgets, options)
+    trained = load_run(run, data_path=options.data_path)
+    archive = PolicyArchive()
+    if not trained.is_main_process:
+        observer = SILENCE
+    with ExitStack() as stack:
+
+        def begin() -> None:
+            for target in budgets:
+                stack.enter_context(locked(target.folder))
+            _check_free(budgets, options)  # Again: another search may have ended meanwhile.
+
+        decided_by_rank_0(begin)
+        return [_search_target(trained, target, options, archive, observer) for target in budgets]
+
+
+def _check_free(budgets: Sequence[Target], options: SearchOptions) -> None:
     for target in budgets:
         if not options.resume and holds_results(target.folder):
             raise RunError(
                 f"{target.folder} holds a search already; give --resume to go on with it, "
                 "or another --out"
             )
-    trained = load_run(run, data_path=options.data_path)
-    archive = PolicyArchive()
-    if not trained.is_main_process:
-        observer = SILENCE
-    return [_search_target(trained, target, options, archive, observer) for target in budgets]
 
 
 def _budgets(
@@ -191,19 +204,9 @@ def open_journal(trained: TrainedRun, path: Path, archive: PolicyArchive) -> Non
     Raises:
         RunError: The file was made with other weights, images or settings, or is damaged.
     """
-    journal: Journal | None = None
-    contents: dict[Policy, int] = {}
-    problem: RunError | None = None
-    if trained.is_main_process:
-        journal = Journal(path, _journal_header(trained), trained.candidates)
-        try:
-            contents = journal.read()
-        except RunError as refusal:
-            problem = refusal
-    contents, problem = broadcast_object_list([contents, problem])
-    if problem is not None:
-        raise problem
-    archive.continue_in(journal, contents)
+    journal = Journal(path, _journal_header(trained), trained.candidates)
+    contents = decided_by_rank_0(journal.read)
+    archive.continue_in(journal if trained.is_main_process else None, contents)
 
 
 def _journal_header(trained: TrainedRun) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from harness.data import Splits, check_same_data, load_splits, train_batches
 from harness.errors import CheckpointError, DataError
+from harness.run.checkpoint_folder import put_aside_damaged
 from harness.run.config import Config
 from harness.run.data_file import save_data
 from harness.run.files import write_json
@@ -90,6 +91,7 @@ def assemble(
         )
     state.steps_per_epoch = len(loader)
     if accelerator.is_main_process:
+        put_aside_damaged(run)
         run.save_config(config)
         save_data(run.data_file_path, splits.identity)
         write_json(run.environment_path, environment(), file_format=ENVIRONMENT_FORMAT)

@@ -86,6 +86,8 @@ class Loop:
         # Hides the events of steps that are taken again.
         purge = {"tensorboard": {"purge_step": state.step + 1}}
         self._accelerator.init_trackers("tensorboard", init_kwargs=purge)
+        # Before the first step too: a run that is killed then has something to go on from.
+        self._save()
         stopped_by = 0
         watcher = observer if is_main else SILENCE
         work = watcher.begin("training", total=self._total_steps, done=state.step)

@@ -43,6 +43,14 @@ class MetricsLog:
         """
         self._format.upgraded({"format": self._written_format()}, self._path)
 
+    def last_step(self) -> int:
+        """Return the last step that a row is about; 0 where there is none.
+
+        Raises:
+            RunError: The file is damaged.
+        """
+        return max((row["step"] for row in self._rows()), default=0)
+
     def start(self, *, step: int, total_steps: int) -> None:
         """Begin the file, or go on with it behind a step.
 

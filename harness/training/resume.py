@@ -1,13 +1,10 @@
-"""Decide, before anything is written, where a run goes on from and whether it may.
-
-Every rank decides for itself from the same files.
-"""
+"""Decide, before anything is written, where a run goes on from and whether it may."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.checkpoint import newest_checkpoint
 from harness.errors import CheckpointError, RunError
+from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.settings import difference
@@ -66,7 +63,8 @@ def _go_on(run: RunDir, config: Config, given: Path | None) -> Start:
             f"{run.path} holds a run of another configuration: {parts}; "
             "give another --out or remove it"
         )
-    MetricsLog(run.metrics_path, mode=config.train.mode).check()
+    metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
+    metrics.check()
     newest = newest_checkpoint(run)
     if newest is None:
         if run.is_finished:
@@ -74,7 +72,16 @@ def _go_on(run: RunDir, config: Config, given: Path | None) -> Start:
                 f"{run.path} is finished and its checkpoints are gone; "
                 "restore them, or remove the folder to train again"
             )
-        return Start(config=config, checkpoint=None) if given is None else _start_at(given, config)
+        if given is not None:
+            return _start_at(given, config)
+        if metrics.last_step() > 0:
+            # A run is saved before its first step: what it has done since is lost, not to be had.
+            raise CheckpointError(
+                f"{run.path} has no whole checkpoint, but {run.metrics_path.name} holds steps up "
+                f"to {metrics.last_step()}; restore a checkpoint, or give another --out to train "
+                "from the start"
+            )
+        return Start(config=config, checkpoint=None)
     if given is not None and _is_in_the_way(newest, given):
         raise RunError(
             f"{run.path} holds a run already, and {given} is not its newest checkpoint; "

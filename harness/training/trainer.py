@@ -1,14 +1,19 @@
 """Train what a configuration says: begin a run, or go on where it stopped."""
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 
+from accelerate import Accelerator
+
 from harness.observer import SILENCE, Observer
+from harness.process_group import decided_by_rank_0
 from harness.run.config import Config
 from harness.run.folder import RUNS, RunDir
+from harness.run.lock import locked
 from harness.runtime import create_accelerator, setup_logging
 from harness.training.assemble import assemble
-from harness.training.resume import decide_start
+from harness.training.resume import Start, decide_start
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +38,24 @@ def train(
         HarnessError: The input cannot be used; nothing was written over.
     """
     run = RunDir(out or default_out(config))
-    start = decide_start(run, config, resume)
     accelerator = create_accelerator(
         run.path, rank_timeout_seconds=config.train.rank_timeout_seconds
     )
     setup_logging(is_main_process=accelerator.is_main_process)
+    with ExitStack() as stack:
+
+        def begin() -> Start:
+            run.check_writable()
+            if not run.path.exists():
+                decide_start(run, config, resume)  # A refusal leaves no folder behind.
+            stack.enter_context(locked(run.path))
+            return decide_start(run, config, resume)
+
+        start = decided_by_rank_0(begin)
+        return _train_from(start, run, accelerator, observer)
+
+
+def _train_from(start: Start, run: RunDir, accelerator: Accelerator, observer: Observer) -> RunDir:
     if run.is_finished:
         logger.info("%s is finished; nothing to train", run.path)
         if accelerator.is_main_process:

@@ -6,9 +6,9 @@ the classes by other numbers.
 
 import logging
 
-from harness.checkpoint import existing_checkpoint
 from harness.data import Splits
 from harness.errors import ModelError
+from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.settings import difference

@@ -21,7 +21,8 @@ from rank_processes import (
 from two_processes import OVERRIDES
 
 import harness
-from harness.checkpoint import load_checkpoint, newest_checkpoint
+from harness.checkpoint import load_checkpoint
+from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.folder import RunDir
 
 CONFIGURED = [word for value in OVERRIDES for word in ("--set", value)]

@@ -13,9 +13,9 @@ from accelerate.commands.config.config_args import load_config_from_file
 from rank_processes import ROOT, bare_environment, free_port, run_two
 from safetensors.torch import load_file
 
-from harness.checkpoint import newest_checkpoint
 from harness.deepspeed_config import check_deepspeed_config
 from harness.errors import ConfigError
+from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.folder import RunDir
 
 FOLDER = Path(__file__).parent

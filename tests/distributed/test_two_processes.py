@@ -10,10 +10,11 @@ import pytest
 from two_processes import OVERRIDES
 
 from harness.accuracy import count_wrong_by_policy
-from harness.checkpoint import load_supernet, load_tensors, newest_checkpoint
+from harness.checkpoint import load_supernet, load_tensors
 from harness.data import eval_batches, load_splits
 from harness.errors import CheckpointError
 from harness.quant.finite import first_unusable
+from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.config import load_config
 from harness.run.folder import RunDir
 from harness.training.trainer import train

@@ -29,8 +29,8 @@ from golden_files import (  # noqa: E402
 from journey_runs import signal_in_step  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
-from harness.checkpoint import newest_checkpoint  # noqa: E402
 from harness.errors import Stopped  # noqa: E402
+from harness.run.checkpoint_folder import newest_checkpoint  # noqa: E402
 from harness.run.config import Config, load_config  # noqa: E402
 from harness.run.folder import RunDir  # noqa: E402
 from harness.search.driver import SearchOptions, search  # noqa: E402

@@ -25,11 +25,11 @@ from golden_files import (
 )
 from safetensors.torch import load_file
 
-from harness.checkpoint import newest_checkpoint
 from harness.errors import RunError
 from harness.models import create_model
 from harness.problem.cost import bitops
 from harness.quant.convert import describe_network
+from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.config import ModelConfig, QuantConfig, load_config
 from harness.run.folder import RunDir
 from harness.run.policy_file import load_policy

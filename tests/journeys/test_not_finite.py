@@ -11,10 +11,11 @@ from folder_contents import files_under
 from journey_runs import QUICK, quick_config, signal_in_step
 from safetensors.torch import load_file, save_file
 
-from harness.checkpoint import load_tensors, newest_checkpoint
+from harness.checkpoint import load_tensors
 from harness.errors import NotFiniteError, Stopped
 from harness.models import create_model
 from harness.quant.finite import first_unusable
+from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.config import ModelConfig
 from harness.run.folder import RunDir
 from harness.run.manifest import write_manifest

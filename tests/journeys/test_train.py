@@ -19,11 +19,11 @@ from journey_runs import QUICK, quick_config, signal_in_step
 from PIL import Image
 from watching import Watcher
 
-from harness.checkpoint import newest_checkpoint
 from harness.errors import BudgetError, DataError, Stopped
 from harness.problem.candidates import Candidates
 from harness.problem.cost import BITOPS, policy_cost
 from harness.quant.supernet import Supernet
+from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.config import load_config
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state

@@ -6,7 +6,7 @@ import json
 import pytest
 from watching import Watcher
 
-from harness import tables
+from harness import process_group, tables
 from harness.errors import RunError
 from harness.problem import budget
 from harness.problem.cost import Resource, bitops, policy_cost
@@ -51,29 +51,43 @@ def test_journal_names_the_weights_that_were_loaded(trained, tmp_path):
     assert header["data"]["search"]["num_images"] == old["images"]
 
 
-def test_a_journal_that_rank_0_refuses_ends_every_rank(trained, beside, tmp_path, monkeypatch):
+@pytest.fixture
+def ranks(monkeypatch):
+    """Give a function that makes this process one of two ranks; rank 0 comes first."""
     told = []
 
-    def hear(told_now):
-        told.append(told_now)
-        return told[0]
+    def broadcast(values):
+        if process_group.dist.get_rank() == 0:
+            told[:] = values
+        else:
+            assert values == [None, None]  # It has not looked itself.
+            values[:] = told
 
-    monkeypatch.setattr(driver, "broadcast_object_list", hear)
+    monkeypatch.setattr(process_group.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(process_group, "broadcast_object_list", broadcast)
+    return lambda rank: monkeypatch.setattr(process_group.dist, "get_rank", lambda: rank)
+
+
+def test_a_journal_that_rank_0_refuses_ends_every_rank(trained, beside, tmp_path, ranks):
     path = tmp_path / "journal.jsonl"
     path.write_text("mine")
     message = r"^journal: line 1 of .*/journal.jsonl is damaged \(.*\); restore it, or give"
-    for rank in (trained, beside):
+    for rank, run in enumerate((trained, beside)):
+        ranks(rank)
         with pytest.raises(RunError, match=message):
-            opened(rank, path)
-    assert told[1][1] is None  # The second rank had nothing to refuse itself.
+            opened(run, path)
 
 
-def test_ranks_learn_what_rank_0_read(beside, policies, tmp_path, monkeypatch):
+def test_ranks_learn_what_rank_0_read(trained, beside, policies, tmp_path, ranks):
     two, six = policies
-    monkeypatch.setattr(driver, "broadcast_object_list", lambda _: [{two: 7}, None])
-    archive = opened(beside, tmp_path / "journal.jsonl", {six: 3})
+    path = tmp_path / "journal.jsonl"
+    ranks(0)
+    opened(trained, path).add({two: 7})
+    opened(trained, path)
+    ranks(1)
+    archive = opened(beside, tmp_path / "unread.jsonl", {six: 3})
     assert archive.wrong_counts == {two: 7, six: 3}
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["journal.jsonl"]
 
 
 def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, policies):
