@@ -14,7 +14,6 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 
 from harness.accuracy import count_wrong
 from harness.checkpoint import load_float_weights
@@ -28,6 +27,7 @@ from harness.run.files import FileFormat, write_json, write_text
 from harness.run.folder import RunDir
 from harness.runtime import TerminalObserver, setup_logging
 from harness.search.driver import SearchOutcome
+from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
@@ -50,7 +50,7 @@ def main(
     name, seeds = ("fashion_mnist", FULL_SEEDS) if full else ("digits", (0,))
     results = [_measure_seed(name, seed, runs / f"{name}_seed{seed}") for seed in seeds]
     table = _markdown(name, results)
-    Console(soft_wrap=True).print(table, markup=False, highlight=False)
+    console().print(table)
     if full:
         write_text(RESULTS / "main_job.md", table)
         values = {"data": name, "seeds": results}

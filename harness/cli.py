@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 import harness
 from harness import ranks, tables
 from harness._search_rs import STRATEGIES
 from harness.errors import ConfigError, HarnessError, RankError, Stopped
+from harness.terminal import console, print_anything
 
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
@@ -30,8 +30,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-"""Raised without a file's name where an open file is written."""
+REMEDIES = {
+    errno.ENOSPC: "free some and run the command again",
+    errno.EDQUOT: "free some and run the command again",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f) and run the command again",
+    errno.EIO: "check the disk and run the command again",
+    errno.EROFS: "write to another file system, or give another --out",
+}
+"""What to do where a file cannot be written, by the reason."""
 
 USER_ERROR = 2
 BY_SIGNAL = 128
@@ -61,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if ranks.num_to_join() > 1:
         # Below that level torch tells in stack frames how it waits for another rank.
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    print_anything()
     try:
         with _only_main_process_prints():
             _run(arguments)
@@ -80,14 +87,16 @@ def _run(arguments: Sequence[str] | None) -> None:
     except HarnessError as error:
         _fail(str(error), is_consequence=isinstance(error, RankError))
     except OSError as error:
-        reason = (error.strerror or "unusable").lower()
-        if error.errno in DISK_FULL:
-            # If stdout is what is full, the interpreter must not try to write its rest at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            _fail(f"{error.filename or 'writing'}: {reason}; free some and run the command again")
-        if error.filename is None:
+        if error.filename is None and error.errno not in REMEDIES:
             raise  # Not about a file of the user's.
-        _fail(f"{error.filename}: {reason}; check the path, its permissions and the free space")
+        # Files that are written are named (`run/files.py`): without a name it is what is printed.
+        name = error.filename or "standard output"
+        if error.filename is None:
+            # The interpreter must not try to write the rest of it at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = (error.strerror or "unusable").lower()
+        remedy = REMEDIES.get(error.errno or 0, "check the path and its permissions")
+        _fail(f"{os.fsdecode(name)}: {reason}; {remedy}")
     except KeyboardInterrupt:
         sys.exit(BY_SIGNAL + signal.SIGINT)
 
@@ -107,9 +116,7 @@ def _call_app(arguments: list[str] | None) -> NoReturn:
 def _fail(message: str, *, code: int = USER_ERROR, is_consequence: bool = False) -> NoReturn:
     with _saying(message, is_consequence=is_consequence) as is_ours:
         if is_ours:
-            Console(stderr=True, soft_wrap=True).print(
-                f"error: {message}", markup=False, highlight=False
-            )
+            console(stderr=True).print(f"error: {message}")
     sys.exit(code)
 
 
@@ -334,7 +341,7 @@ def _show_outcomes(run: "RunDir", outcomes: "list[SearchOutcome]", *, json: bool
     _show(tables.outcomes_json(run, outcomes), tables.outcomes_table(outcomes), json=json)
     if not json:
         folders = [str(run.path), *(str(outcome.folder) for outcome in outcomes)]
-        Console(soft_wrap=True).print("artefacts: " + "  ".join(folders), highlight=False)
+        console().print("artefacts: " + "  ".join(folders))
 
 
 def _show(values: dict[str, Any], table: Any, *, json: bool) -> None:
@@ -343,4 +350,4 @@ def _show(values: dict[str, Any], table: Any, *, json: bool) -> None:
 
         typer.echo(json_module.dumps(values))
     else:
-        Console().print(table)
+        console().print(table)

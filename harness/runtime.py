@@ -17,8 +17,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
-from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -38,6 +36,7 @@ from harness.errors import Stopped
 from harness.observer import Work
 from harness.process_group import DEFAULT_RANK_TIMEOUT_SECONDS, group_options, joining
 from harness.quant.lsq import NCHW_DIMS
+from harness.terminal import console, log_handler
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 """Ctrl-C, a scheduler's termination, and SLURM's warning before the time limit."""
@@ -124,9 +123,8 @@ def lay_channels_last(model: nn.Module) -> None:
 
 def setup_logging(*, is_main_process: bool = True) -> None:
     """Send log records of rank 0 to the terminal's error stream; other ranks report errors."""
-    handler = RichHandler(console=Console(stderr=True), show_path=False, rich_tracebacks=False)
     logger = logging.getLogger("harness")
-    logger.handlers = [handler]
+    logger.handlers = [log_handler()]
     logger.propagate = False
     logger.setLevel(logging.INFO if is_main_process else logging.ERROR)
 
@@ -136,12 +134,12 @@ class TerminalObserver:
 
     def __init__(self) -> None:
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),  # Without a total it shows a count alone.
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),  # Standard output is for results.
+            console=console(stderr=True),  # Standard output is for results.
         )
 
     def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Work:

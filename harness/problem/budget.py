@@ -8,6 +8,9 @@ from harness.errors import BudgetError
 from harness.problem.cost import BITOPS, G, Resource, policy_cost
 from harness.problem.network import NetworkSpec
 
+WHOLE = 100
+"""Per cent."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
@@ -43,7 +46,7 @@ def parse_target(text: str, network: NetworkSpec, resource: Resource = BITOPS) -
     """
     units = UNITS[resource.name]
     factors = {unit.upper(): factor for unit, factor in units.factors.items()}
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*|%)\s*", text, re.IGNORECASE)
+    match = _parts(text)
     unit = (match[2] or units.bare).upper() if match else ""
     number = float(match[1]) if match and unit in {*factors, "%"} else 0.0
     if not 0 < number < math.inf:
@@ -57,6 +60,30 @@ def parse_target(text: str, network: NetworkSpec, resource: Resource = BITOPS) -
     if target < policy_cost(network, network.candidates.smallest, resource):
         raise BudgetError(_too_small_message(text.strip(), target, network, resource))
     return target
+
+
+def slack_warning(
+    text: str, limit: int, network: NetworkSpec, resource: Resource = BITOPS
+) -> str | None:
+    """Return in one line that a budget binds nothing; None where it binds.
+
+    Args:
+        text: The budget as it was typed.
+        limit: What `parse_target` made of it.
+        network: The network whose candidates say what is reachable.
+        resource: What the budget limits.
+    """
+    largest = policy_cost(network, network.candidates.largest, resource)
+    if limit < largest:
+        return None
+    match = _parts(text)
+    is_bare = match is not None and not match[2] and float(match[1]) <= WHOLE
+    hint = f"; for a share of that write {text.strip()}%" if is_bare else ""
+    return (
+        f"target {text.strip()} = {format_amount(limit, resource)} {resource.unit} binds nothing: "
+        f"{network.model_name} reaches {format_amount(largest, resource)} at most, with every "
+        f"layer at its largest bits{hint}"
+    )
 
 
 def format_amount(amount: int, resource: Resource = BITOPS) -> str:
@@ -74,6 +101,12 @@ def format_amount(amount: int, resource: Resource = BITOPS) -> str:
                 else (f"{amount / factor:.0f}{unit}")
             )
     return f"{amount / units.factors[units.bare]:.4g}{units.bare}"
+
+
+def _parts(text: str) -> re.Match[str] | None:
+    """Return number and unit of an amount as it is typed."""
+    pattern = r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*|%)\s*"
+    return re.fullmatch(pattern, text, re.IGNORECASE | re.ASCII)
 
 
 def _format_upward(amount: int, resource: Resource = BITOPS) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from harness.checkpoint import load_candidates
 from harness.errors import RunError
 from harness.observer import SILENCE, Observer
-from harness.problem.budget import parse_target
+from harness.problem.budget import parse_target, slack_warning
 from harness.problem.cost import BITOPS, Resource
 from harness.problem.network import NetworkSpec
 from harness.process_group import decided_by_rank_0
@@ -135,6 +135,10 @@ def _budgets(
         )
         for text in targets
     ]
+    for target in budgets:
+        warning = slack_warning(target.text, target.limit, network, resource)
+        if warning is not None:
+            logger.warning("%s", warning)
     if len({target.limit for target in budgets}) < len(budgets):
         raise RunError(f"a target is given twice; give each --target-{resource.name} once")
     return budgets

@@ -16,7 +16,7 @@ from typing import Any
 from harness.errors import PolicyError, RunError
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
-from harness.run.files import FileFormat, parse_json, read_bytes, write_text
+from harness.run.files import FileFormat, naming, parse_json, read_bytes, write_text
 from harness.run.settings import difference
 
 JOURNAL_FORMAT = FileFormat(name="journal", upgrades=(lambda old: {"data": None, **old},))
@@ -67,7 +67,7 @@ class Journal:
 
     def append(self, wrong_counts: Mapping[Policy, int]) -> None:
         """Add a batch of evaluated policies; returns when it is on disk."""
-        with self._path.open("a", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(self._line(wrong_counts) + "\n")
             file.flush()
             os.fsync(file.fileno())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RunError
-from harness.run.files import FileFormat, parse_json, read_bytes, write_text
+from harness.run.files import FileFormat, naming, parse_json, read_bytes, write_text
 
 MAX_METRICS_BYTES = 2**32
 """Rows of a run of years."""
@@ -74,7 +74,7 @@ class MetricsLog:
         """Add a row."""
         # JSON has no word for infinity: what is no finite number stands there as null.
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with self._path.open("a", encoding="utf-8") as file:
+        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "epoch": epoch, **numbers}) + "\n")
 
     def _written_format(self) -> Any:
