@@ -35,7 +35,7 @@ def images(tmp_path):
 def command(images, out):
     options = [part for setting in SETTINGS for part in ("--set", setting)]
     return [
-        sys.executable, "-m", "harness.cli", "train", *options, "--data-path", str(images),
+        sys.executable, "-m", "harness", "train", *options, "--data-path", str(images),
         "--out", str(out),
     ]  # fmt: skip
 
