@@ -21,9 +21,9 @@ from rank_processes import (
 from two_processes import OVERRIDES
 
 import harness
-from harness.checkpoint import load_checkpoint
 from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.folder import RunDir
+from harness.run.state_file import load_state
 
 CONFIGURED = [word for value in OVERRIDES for word in ("--set", value)]
 LONG = [*CONFIGURED, "--set", "train.epochs=300", "--set", "train.checkpoint_every_epochs=1"]
@@ -97,6 +97,13 @@ ENDED = "error: a rank ended while the others needed it; what was saved is kept"
 SILENT = "error: a rank did not answer within 4 seconds"
 
 
+def wait_until_saved(run):
+    """Wait for a checkpoint behind the one that a run begins with."""
+    deadline = time.monotonic() + 90
+    while not any(run.checkpoints.glob("step_*[1-9]*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("number", "victim", "message"),
     [(signal.SIGKILL, 0, ENDED), (signal.SIGSTOP, 0, SILENT), (signal.SIGSTOP, 1, SILENT)],
@@ -106,9 +113,7 @@ def test_a_lost_rank_ends_the_other_in_one_line(tmp_path, number, message, victi
     run = RunDir(tmp_path / "run")
     command = ("train", *LONG, "--set", "train.rank_timeout_seconds=4", "--out", run.path)
     with two_ranks(*command) as processes:
-        deadline = time.monotonic() + 90
-        while newest_checkpoint(run) is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until_saved(run)
         processes[victim].send_signal(number)
         lost_at = time.monotonic()
         survivor = ended(processes[1 - victim], timeout=60)
@@ -116,16 +121,14 @@ def test_a_lost_rank_ends_the_other_in_one_line(tmp_path, number, message, victi
     assert survivor.code == 2
     assert [error[: len(message)] for error in survivor.errors] == [message], survivor.err
     assert "Traceback" not in survivor.err
-    assert load_checkpoint(newest_checkpoint(run))["step"] > 0
+    assert load_state(newest_checkpoint(run))["step"] > 0
 
 
 def test_a_run_that_lost_a_rank_goes_on(tmp_path):
     run = RunDir(tmp_path / "run")
     command = ("train", *CONFIGURED, "--set", "train.checkpoint_every_epochs=1", "--out", run.path)
     with two_ranks(*command) as processes:
-        deadline = time.monotonic() + 90
-        while newest_checkpoint(run) is None and time.monotonic() < deadline:
-            time.sleep(0.02)
+        wait_until_saved(run)
         processes[1].send_signal(signal.SIGKILL)
         survivor = ended(processes[0], timeout=60)
     assert survivor.code == 2
@@ -138,9 +141,7 @@ def test_a_run_that_lost_a_rank_goes_on(tmp_path):
 def test_a_signal_to_both_ranks_saves_once_and_says_so_once(tmp_path):
     run = RunDir(tmp_path / "run")
     with two_ranks("train", *LONG, "--out", run.path) as processes:
-        deadline = time.monotonic() + 90
-        while newest_checkpoint(run) is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_until_saved(run)
         for process in processes:
             process.send_signal(signal.SIGUSR1)
         ranks = [ended(process) for process in processes]

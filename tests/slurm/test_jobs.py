@@ -43,7 +43,9 @@ def steps_logged(run: Path) -> int:
 
 
 def saved_steps(run: Path) -> list[int]:
-    return sorted(int(path.name[5:]) for path in (run / "checkpoints").glob("step_*"))
+    """Return the steps of the checkpoints, but for the one that a run begins with."""
+    steps = (int(path.name[5:]) for path in (run / "checkpoints").glob("step_*"))
+    return sorted(step for step in steps if step)
 
 
 def weights(run: Path) -> list[bytes]:
@@ -137,6 +139,15 @@ def test_a_configuration_of_accelerate_joins_the_nodes_as_well(slurm, undisturbe
     assert is_mid_epoch(run), job.log
     assert job.look()["Restarts"] == "1"
     assert weights(run) == weights(undisturbed[0])
+
+
+def test_two_nodes_train_with_deepspeed(slurm, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    job = train(slurm, run, HARNESS_ACCELERATE_CONFIG="configs/accelerate/zero2.yaml")
+    assert job.wait()["JobState"] == "COMPLETED", job.log
+    assert job.look()["Comment"] == "finished"
+    assert saved_steps(run) == [2 * STEPS_PER_EPOCH]
+    assert "untested optimizer" in job.log  # DeepSpeed's word for it: it has been there.
 
 
 def test_a_job_that_fails_says_so_once_and_stays_failed(slurm, tmp_path):
