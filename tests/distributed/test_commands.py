@@ -87,10 +87,10 @@ def test_a_mistake_is_told_once_and_ends_every_rank_alike(arguments, expected):
 def test_a_mistake_of_one_rank_alone_is_told(tmp_path):
     out = tmp_path / "run"
     command = ("train", *CONFIGURED, "--out", out)
-    with two_ranks(*command, second=(*command, "--resume", tmp_path / "nosuch")) as processes:
+    with two_ranks(*command, second=(*command, "--set", "train.speed=9")) as processes:
         alone = ended(processes[1])
     assert alone.code == 2
-    assert [error for error in alone.errors if "nosuch is not a folder" in error]
+    assert [error for error in alone.errors if "unknown key train.speed" in error]
 
 
 ENDED = "error: a rank ended while the others needed it; what was saved is kept"
