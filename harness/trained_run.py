@@ -120,11 +120,14 @@ class TrainedRun:
         )
 
 
-def load_run(run: RunDir, *, data_path: Path | None = None) -> TrainedRun:
+def load_run(
+    run: RunDir, *, checkpoint: Path | None = None, data_path: Path | None = None
+) -> TrainedRun:
     """Load a run's configuration, averaged weights and data.
 
     Args:
         run: The run.
+        checkpoint: One of its whole checkpoints; by default the newest.
         data_path: Where its images lie now; None for where they lay.
 
     Raises:
@@ -134,7 +137,7 @@ def load_run(run: RunDir, *, data_path: Path | None = None) -> TrainedRun:
     accelerator = create_accelerator(rank_timeout_seconds=config.train.rank_timeout_seconds)
     if not run.is_finished and accelerator.is_main_process:
         logger.warning("%s is not finished; its newest checkpoint is used", run.path)
-    checkpoint = decided_by_rank_0(lambda: existing_checkpoint(run))
+    checkpoint = decided_by_rank_0(lambda: checkpoint or existing_checkpoint(run))
     digest = weights_digest(checkpoint)
     # Before the images, which may take long to look through: a damaged checkpoint is said at once.
     supernet = load_supernet(run, checkpoint=checkpoint)

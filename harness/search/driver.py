@@ -94,10 +94,11 @@ def search(
     """
     network = run.load_network()
     # A target is within reach of what the layers may take now, not of all they ever could.
-    present = network.narrowed(load_candidates(existing_checkpoint(run), network))
+    checkpoint = existing_checkpoint(run)
+    present = network.narrowed(load_candidates(checkpoint, network))
     budgets = _budgets(targets, present, out or run.path / "search", options)
     _check_free(budgets, options)
-    trained = load_run(run, data_path=options.data_path)
+    trained = load_run(run, checkpoint=checkpoint, data_path=options.data_path)
     archive = PolicyArchive()
     if not trained.is_main_process:
         observer = SILENCE
