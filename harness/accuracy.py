@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from harness.data import EvalBatches
+from harness.data import EvalBatches, one_line_for_lost_workers
 from harness.errors import NotFiniteError
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
@@ -26,6 +26,7 @@ OnProgress = Callable[[float], None]
 """Takes how many policies' worth of work was done since the last call."""
 
 
+@one_line_for_lost_workers()
 @torch.no_grad()
 def count_wrong_by_policy(
     supernet: Supernet,
@@ -64,6 +65,7 @@ def count_wrong_by_policy(
     return _checked(_sum_over_ranks(counts), lambda index: _words(supernet, policies[index]))
 
 
+@one_line_for_lost_workers()
 @torch.no_grad()
 def count_wrong(model: nn.Module, batches: EvalBatches) -> int:
     """Return how many images a plain model classifies wrongly, summed over ranks.

@@ -8,6 +8,7 @@ without a test split has a fixed fifth held out as one. Every set arrives as a H
 from harness.data.batches import EvalBatches, eval_batches, raise_errors, train_batches
 from harness.data.identity import check_same_data
 from harness.data.images import Batch, Draw, ImageSplit
+from harness.data.reading import one_line_for_lost_workers
 from harness.data.splits import Splits, check_same_images, load_splits
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "check_same_images",
     "eval_batches",
     "load_splits",
+    "one_line_for_lost_workers",
     "raise_errors",
     "train_batches",
 ]

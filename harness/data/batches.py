@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler, get_wor
 
 from harness.data import draws
 from harness.data.images import Batch, Draw, ImageSplit
-from harness.data.reading import as_is, one_line_for_lost_workers
+from harness.data.reading import as_is, next_of_workers
 from harness.errors import DataError
 
 
@@ -106,11 +106,7 @@ def raise_errors(batches: Iterable[Batch | DataError]) -> Iterator[Batch]:
         DataError: An image cannot be decoded, or a worker process was ended from outside.
     """
     iterator = iter(batches)
-    while True:
-        with one_line_for_lost_workers():
-            batch = next(iterator, None)
-        if batch is None:
-            return
+    while (batch := next_of_workers(iterator)) is not None:
         if isinstance(batch, DataError):
             raise DataError(*batch.args)
         yield batch

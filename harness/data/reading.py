@@ -18,6 +18,10 @@ from harness.errors import DataError
 MAX_KEPT_BYTES = 2 * 2**30
 """Decoded pixels that one process keeps, over all splits; the images read first stay."""
 
+LOST_WORKER = (
+    "a process that decodes images was ended from outside; free memory, or lower data.num_workers"
+)
+
 _Key = tuple[str, Sequence[int]]  # A split and places in it, for one worker to decode at a time.
 
 
@@ -102,7 +106,7 @@ class EvalReader:
     def _next(self, outcomes: Iterator[Any]) -> Any:
         try:
             with one_line_for_lost_workers():
-                return next(outcomes)
+                return next_of_workers(outcomes)
         except DataError:
             # The pool is of no use without one of its processes; the next pass makes another.
             self._pool = self._pass_in_pool = None
@@ -159,22 +163,33 @@ class _Decoding(Dataset[Tensor | DataError]):
 def one_line_for_lost_workers() -> Iterator[None]:
     """Say in one line, inside the block, that a worker process of a `DataLoader` was killed.
 
+    A signal tells that one has ended, whatever this process is doing just then: the block is all
+    that is done while there are workers.
+
     Raises:
         DataError: It was.
     """
     try:
         yield
-    except (ConnectionError, EOFError):
-        pass  # It was killed while it handed over what it had decoded.
     except RuntimeError as problem:
         if "DataLoader worker" not in str(problem):
             raise
     else:
         return
-    raise DataError(
-        "a process that decodes images was ended from outside; free memory, or lower "
-        "data.num_workers"
-    )
+    raise DataError(LOST_WORKER)
+
+
+def next_of_workers(outcomes: Iterator[Any]) -> Any:
+    """Return what worker processes hand over next; None at the end.
+
+    Raises:
+        DataError: One was killed while it did.
+    """
+    try:
+        return next(outcomes, None)
+    except (ConnectionError, EOFError):
+        pass
+    raise DataError(LOST_WORKER)
 
 
 def as_is(outcome: Any) -> Any:

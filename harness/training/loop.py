@@ -10,7 +10,7 @@ from accelerate.utils import broadcast
 from torch import Tensor
 
 from harness.checkpoint import save_checkpoint
-from harness.data import raise_errors
+from harness.data import one_line_for_lost_workers, raise_errors
 from harness.errors import NotFiniteError, Stopped
 from harness.observer import SILENCE, Observer
 from harness.quant.finite import first_unusable
@@ -75,7 +75,8 @@ class Loop:
                 checkpoints from before are kept, and none is written.
         """
         try:
-            self._fit(observer)
+            with one_line_for_lost_workers():
+                self._fit(observer)
         finally:
             self._close_trackers()
 

@@ -19,12 +19,12 @@ from harness.training import loop
 from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
 
-torch.set_num_threads(1)
-loop.LOG_EVERY_STEPS = 1
 run_passes = SupernetTask.run_passes
 
 
 def main() -> None:
+    torch.set_num_threads(1)
+    loop.LOG_EVERY_STEPS = 1
     folder = Path(sys.argv[1])
     config = load_config(None, overrides=OVERRIDES)
     for argument in sys.argv[2:]:
