@@ -7,6 +7,7 @@ damaged later is recognised.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from harness.quant.supernet import Supernet
 from harness.run.checkpoint_folder import (
     checkpoint_path,
     existing_checkpoint,
+    is_saved,
     remove_leftovers,
     remove_old,
 )
@@ -46,6 +48,9 @@ from harness.run.state_file import (
     save_state,
     written_format,
 )
+
+MAX_HEADER_BYTES = 100_000_000
+"""Largest header that safetensors reads."""
 
 MODEL_FILE = "model.safetensors"
 EMA_FILE = "ema.safetensors"
@@ -99,8 +104,8 @@ def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:
     """
     final = checkpoint_path(run, state["step"])
     remove_leftovers(run)
-    if final.is_dir():
-        return final  # The run stopped where it had gone on from: it is whole, and the same.
+    if is_saved(final):
+        return final  # The run stopped where it had gone on from.
     partial = final.with_name(f".{final.name}.partial")
     partial.mkdir(parents=True)
     standing = dict(state)
@@ -193,22 +198,44 @@ def load_supernet(run: RunDir, *, checkpoint: Path | None = None) -> Supernet:
     config = run.load_config()
     checkpoint = checkpoint or existing_checkpoint(run)
     check_configuration(checkpoint, config)
-    model = create_model(
+    create = partial(
+        create_model,
         config.model.model_copy(update={"pretrained": False}),
         num_classes=network.num_classes,
         in_channels=network.input_size[0],
     )
+    # Without memory at first: what the file says of the sizes may be wrong, and beyond all memory.
+    on_meta = create(device="meta")
     described = describe_network(
-        model,
+        on_meta,
         name=config.model.name,
         input_size=network.input_size,
         num_classes=network.num_classes,
         config=config.quant,
     )
     check_described(run.network_path, network, described)
-    supernet = convert(model, network)
-    fill(supernet, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
+    tensors = load_tensors(checkpoint, EMA_FILE)
+    _check_sizes(on_meta, tensors, checkpoint=checkpoint)
+    supernet = convert(create(), network)
+    fill(supernet, tensors, checkpoint=checkpoint)
     return supernet.eval()
+
+
+def _check_sizes(model: nn.Module, tensors: Mapping[str, Tensor], *, checkpoint: Path) -> None:
+    """Check that a model's parameters are not larger than the tensors of their names.
+
+    Raises:
+        CheckpointError: They are.
+    """
+    for name, parameter in model.named_parameters():
+        tensor = tensors.get(f"model.{name}")
+        # Those of switched norms have a row for each pair of bits, and are larger than the model's.
+        if tensor is not None and parameter.numel() > tensor.numel():
+            raise CheckpointError(
+                f"checkpoint {checkpoint} does not fit the network: {name} has shape "
+                f"{list(tensor.shape)} there and {list(parameter.shape)} by network.json; restore "
+                "whichever was changed"
+            )
 
 
 def load_float_weights(model: nn.Module, path: Path) -> None:
@@ -223,8 +250,10 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         checkpoint = existing_checkpoint(RunDir(path))
         fill(model, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
         return
+    # In the widest type there is; a larger file is of another model, if it is one at all.
+    limit = MAX_HEADER_BYTES + 8 * sum(tensor.numel() for tensor in model.state_dict().values())
     try:
-        weights = load_safetensors(read_bytes(path, limit=None))
+        weights = load_safetensors(read_bytes(path, limit=limit))
         model.load_state_dict(weights)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()

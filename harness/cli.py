@@ -16,7 +16,7 @@ import harness
 from harness import ranks, tables
 from harness._search_rs import STRATEGIES
 from harness.errors import ConfigError, HarnessError, RankError, Stopped
-from harness.terminal import console, print_anything
+from harness.terminal import console, in_one_line, print_anything
 
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
@@ -116,7 +116,7 @@ def _call_app(arguments: list[str] | None) -> NoReturn:
 def _fail(message: str, *, code: int = USER_ERROR, is_consequence: bool = False) -> NoReturn:
     with _saying(message, is_consequence=is_consequence) as is_ours:
         if is_ours:
-            console(stderr=True).print(f"error: {message}")
+            console(stderr=True).print(in_one_line(f"error: {message}"))
     sys.exit(code)
 
 

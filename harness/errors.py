@@ -58,3 +58,16 @@ class Stopped(HarnessError):
     def __init__(self, message: str, *, signal_number: int) -> None:
         super().__init__(message)
         self.signal_number = signal_number
+
+
+MAX_SHOWN = 100
+"""Characters of a value that a message shows."""
+
+
+def short(text: str) -> str:
+    """Return a text that a line of a message has room for.
+
+    >>> short("9" * 5000)[90:]
+    '9999999999... (5000 characters)'
+    """
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import unicodedata
 
 from rich.console import Console
 from rich.logging import RichHandler
@@ -34,3 +35,19 @@ def print_anything() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # A stream that a test has put there may have none.
             reconfigure(errors="backslashreplace")
+
+
+def in_one_line(text: str) -> str:
+    r"""Return a text with escapes for what would break its line or steer the terminal.
+
+    A path may hold a line break, or the codes that clear a screen.
+
+    >>> in_one_line("run " + chr(10) + "x: é … is no run")
+    'run \\nx: é … is no run'
+    """
+    return "".join(
+        character.encode("unicode_escape").decode()
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        else character
+        for character in text
+    )

@@ -4,7 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
-from harness.errors import BudgetError
+from harness.errors import BudgetError, short
 from harness.problem.cost import BITOPS, G, Resource, policy_cost
 from harness.problem.network import NetworkSpec
 
@@ -51,7 +51,8 @@ def parse_target(text: str, network: NetworkSpec, resource: Resource = BITOPS) -
     number = float(match[1]) if match and unit in {*factors, "%"} else 0.0
     if not 0 < number < math.inf:
         raise BudgetError(
-            f"target {text} is not a positive amount of {resource.unit}; write {units.examples}"
+            f"target {short(text)} is not a positive amount of {resource.unit}; "
+            f"write {units.examples}"
         )
     if unit == "%":
         target = int(number / 100 * policy_cost(network, network.candidates.largest, resource))

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import PolicyError
+from harness.errors import PolicyError, short
 
 MAX_BITS = 32
 """Largest bit-width that is accounted; what can be trained ends at 8."""
@@ -54,7 +54,7 @@ def parse_bits(text: str) -> tuple[int, int]:
     pair = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(1 <= bits <= MAX_BITS for bits in pair):
         raise PolicyError(
-            f"policy {text} is neither a file nor weight/activation bits from 1 to {MAX_BITS}; "
-            "give a path or something like 4/4"
+            f"policy {short(text)} is neither a file nor weight/activation bits from 1 to "
+            f"{MAX_BITS}; give a path or something like 4/4"
         )
     return pair

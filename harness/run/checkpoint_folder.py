@@ -6,6 +6,7 @@ alone. A checkpoint that was damaged is never taken: the one before is.
 """
 
 import logging
+import os
 import re
 import shutil
 from pathlib import Path
@@ -18,8 +19,8 @@ from harness.run.state_file import STATE_FILE
 
 logger = logging.getLogger(__name__)
 
-_NAME = re.compile(r"step_(\d{8})")
-_LEFTOVER = re.compile(r"\.step_\d{8}\.(partial|removed)")
+_NAME = re.compile(r"step_([0-9]{8})")
+_LEFTOVER = re.compile(r"\.step_[0-9]{8}\.(partial|removed)")
 
 
 def checkpoint_path(run: RunDir, step: int) -> Path:
@@ -68,27 +69,37 @@ def damage_of(checkpoint: Path) -> str | None:
     """Return in words why a checkpoint cannot be taken; None where it is whole."""
     if _is_newer(checkpoint / MANIFEST_FILE):
         return None
-    try:
-        for name in listed_files(checkpoint):
-            read_checked(checkpoint, name)
-        state = parse_json(read_checked(checkpoint, STATE_FILE))
-    except CheckpointError as problem:
-        return str(problem).partition(";")[0]
-    except ValueError as problem:
-        return f"checkpoint file {checkpoint / STATE_FILE} is not whole JSON ({problem})"
-    step = state.get("step") if isinstance(state, dict) else None
+    problem = _damage_of_files(checkpoint)
+    if problem is not None:
+        return problem
+    step = parse_json(read_checked(checkpoint, STATE_FILE)).get("step")
     if step != int(checkpoint.name.removeprefix("step_")):
         return f"checkpoint {checkpoint} holds the state of step {step}"
     return None
 
 
 def put_aside_damaged(run: RunDir) -> None:
-    """Give damaged checkpoints a name that never counts: their steps will be written anew."""
+    """Give damaged checkpoints a name that never counts: their steps will be written anew.
+
+    A whole one under the name of another step is a copy that a person made; it stays.
+    """
     for checkpoint in named_checkpoints(run):
-        if damage_of(checkpoint) is not None:
-            aside = _free_name(checkpoint.with_name(f"{checkpoint.name}.damaged"))
-            checkpoint.replace(aside)
-            logger.warning("%s is kept as %s", checkpoint, aside.name)
+        if not _is_newer(checkpoint / MANIFEST_FILE) and _damage_of_files(checkpoint) is not None:
+            _put_aside(checkpoint, "damaged")
+
+
+def is_saved(checkpoint: Path) -> bool:
+    """Return whether a step is saved already; what else has its name is put aside.
+
+    That may be a copy of another step, a link or a file. Nobody was to lose it, and the step has to
+    be saved under its own name.
+    """
+    is_folder = checkpoint.is_dir() and not checkpoint.is_symlink()
+    if is_folder and damage_of(checkpoint) is None:
+        return True
+    if os.path.lexists(checkpoint):
+        _put_aside(checkpoint, "other")
+    return False
 
 
 def remove_old(run: RunDir, *, keep: int, newest: Path) -> None:
@@ -109,8 +120,29 @@ def remove_leftovers(run: RunDir) -> None:
     """Remove what a kill has left of writing or removing a checkpoint."""
     if run.checkpoints.is_dir():
         for path in run.checkpoints.iterdir():
-            if _LEFTOVER.fullmatch(path.name):
+            is_folder = path.is_dir() and not path.is_symlink()
+            if is_folder and _LEFTOVER.fullmatch(path.name):
                 shutil.rmtree(path)
+
+
+def _damage_of_files(checkpoint: Path) -> str | None:
+    try:
+        for name in listed_files(checkpoint):
+            read_checked(checkpoint, name)
+        state = parse_json(read_checked(checkpoint, STATE_FILE))
+    except CheckpointError as problem:
+        return str(problem).partition(";")[0]
+    except ValueError as problem:
+        return f"checkpoint file {checkpoint / STATE_FILE} is not whole JSON ({problem})"
+    if not isinstance(state, dict):
+        return f"checkpoint file {checkpoint / STATE_FILE} holds no object"
+    return None
+
+
+def _put_aside(path: Path, word: str) -> None:
+    aside = _free_name(path.with_name(f"{path.name}.{word}"))
+    path.replace(aside)
+    logger.warning("%s is kept as %s", path, aside.name)
 
 
 def _is_newer(manifest: Path) -> bool:
@@ -125,6 +157,6 @@ def _is_newer(manifest: Path) -> bool:
 def _free_name(path: Path) -> Path:
     number = 2
     free = path
-    while free.exists():
+    while os.path.lexists(free):
         free, number = path.with_name(f"{path.name}{number}"), number + 1
     return free

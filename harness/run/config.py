@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, short
 from harness.run.files import DIGEST_KEY
 from harness.run.settings import (
     DECIDES_NO_WEIGHTS,
@@ -26,15 +26,12 @@ from harness.run.settings import (
     setting_names,
     settings_before,
 )
-from harness.run.yaml_values import parse_yaml, read_mapping
+from harness.run.yaml_values import MAX_DEPTH, parse_yaml, read_mapping
 
 MAX_CANDIDATE_BITS = 8
 """Largest bit-width a free layer may be given; pinned layers take 8 as well."""
 
 MIN_CANDIDATE_BITS = 2
-
-MAX_SHOWN = 100
-"""Characters of a value that a message shows."""
 
 BitWidths = Annotated[tuple[int, ...], Field(min_length=1)]
 
@@ -343,19 +340,23 @@ def _validated(values: dict[str, Any], *, source: str) -> Config:
 def _apply_override(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals or not name.strip():
-        raise ConfigError(f"--set {override} has no `=`; write --set section.key=value")
+        raise ConfigError(f"--set {short(override)} has no `=`; write --set section.key=value")
     *sections, key = name.strip().split(".")
+    if len(sections) > MAX_DEPTH:
+        raise ConfigError(f"--set {short(override)} names no key; write --set section.key=value")
     target = values
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise ConfigError(f"--set {override}: {section} is a value, not a section")
+            raise ConfigError(
+                f"--set {short(override)}: {short(section)} is a value, not a section"
+            )
     try:
         target[key] = parse_yaml(text)
     except yaml.YAMLError:
-        shown = _short(repr(text))
+        shown = short(repr(text))
         raise ConfigError(
-            f"--set {_short(override)}: {shown} is not a YAML value; quote it"
+            f"--set {short(override)}: {shown} is not a YAML value; quote it"
         ) from None
 
 
@@ -364,19 +365,14 @@ def _first_problem(source: str, error: ValidationError) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = ", ".join(_known_keys(problem["loc"][:-1]))
-        return f"{source}: unknown key {_short(name)}; the keys there are {known}"
+        return f"{source}: unknown key {short(name)}; the keys there are {known}"
     message = problem["msg"].removeprefix("Value error, ")
     message = message[0].lower() + message[1:]
     given = problem.get("input")
-    shown = f" = {_short(repr(given))}" if not isinstance(given, dict | None) else ""
+    shown = f" = {short(repr(given))}" if not isinstance(given, dict | None) else ""
     hint = "" if ";" in message else "; correct it there or with --set"
     place = f"{source}: {name}{shown}" if name else source
     return f"{place}: {message}{hint}"
-
-
-def _short(text: str) -> str:
-    """Return a text that a line of a message has room for."""
-    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}... ({len(text)} characters)"
 
 
 def _known_keys(sections: tuple[int | str, ...]) -> list[str]:

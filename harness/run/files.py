@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ MAX_BYTES = 64 * 2**20
 """Most bytes of a file that describes something; those of real runs have thousands."""
 
 DIGEST_KEY = "digest"
+
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
+"""Name of a file that `write_bytes` has not renamed yet."""
 
 Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns what a file held in format n into what the same file holds in format n + 1."""
@@ -173,6 +177,13 @@ def write_bytes(path: Path, content: bytes) -> None:
     finally:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
+
+
+def remove_torn_writes(folder: Path) -> None:
+    """Remove what killed writers have left in a folder; for whoever holds its lock."""
+    for path in folder.iterdir():
+        if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,6 +28,20 @@ NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 MAX_COMMAND = 120
 """Characters of the holder's command that are kept."""
 
+_held: set[int] = set()
+
+
+def _leave_to_parent() -> None:
+    """Close the locks that a forked process was born with, and that its parent goes on holding.
+
+    Otherwise workers that outlive a killed training for some seconds would hold its lock so long.
+    """
+    while _held:
+        os.close(_held.pop())
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
@@ -39,9 +53,11 @@ def locked(folder: Path) -> Iterator[None]:
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = _acquire(folder)
+    _held.add(descriptor)
     try:
         yield
     finally:
+        _held.discard(descriptor)
         # While it is still held: whoever opens the file next opens another one.
         with suppress(OSError):
             (folder / LOCK_FILE).unlink()
@@ -95,8 +111,9 @@ def _write_holder(descriptor: int) -> None:
         "since": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:MAX_COMMAND],
     }
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, json.dumps(holder).encode())
+    with suppress(OSError):  # On a full disk the lock holds all the same, without a name.
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(holder).encode())
 
 
 def _in_words(holder: bytes) -> str:

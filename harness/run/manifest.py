@@ -49,7 +49,7 @@ def listed(checkpoint: Path, name: str) -> dict[str, Any]:
         CheckpointError: It does not say.
     """
     expected = listed_files(checkpoint).get(name)
-    if not isinstance(expected, dict) or not {"bytes", "sha256"} <= expected.keys():
+    if not isinstance(expected, dict) or not _is_usable(expected):
         raise CheckpointError(
             f"checkpoint file {checkpoint / MANIFEST_FILE} does not list {name}; "
             f"{older_one(checkpoint)}"
@@ -65,17 +65,27 @@ def read_checked(checkpoint: Path, name: str) -> bytes:
     """
     expected, remedy = listed(checkpoint, name), older_one(checkpoint)
     path = checkpoint / name
-    try:
-        content = read_bytes(path, limit=None)
-    except OSError:
-        content = b""
-    if len(content) != expected["bytes"]:
+    # Before its contents: what stands in its place may be larger than the memory.
+    num_bytes = path.stat().st_size if path.is_file() else 0
+    if num_bytes != expected["bytes"]:
         raise CheckpointError(
-            f"checkpoint file {path} has {len(content)} bytes, its manifest says "
+            f"checkpoint file {path} has {num_bytes} bytes, its manifest says "
             f"{expected['bytes']}; {remedy}"
         )
+    try:
+        content = read_bytes(path, limit=num_bytes)
+    except OSError as problem:
+        reason = (problem.strerror or "unreadable").lower()
+        raise CheckpointError(
+            f"checkpoint file {path} cannot be read: {reason}; {remedy}"
+        ) from None
     if hashlib.sha256(content).hexdigest() != expected["sha256"]:
         raise CheckpointError(
             f"checkpoint file {path} was altered, its SHA-256 is not the manifest's; {remedy}"
         )
     return content
+
+
+def _is_usable(expected: dict[str, Any]) -> bool:
+    num_bytes, digest = expected.get("bytes"), expected.get("sha256")
+    return type(num_bytes) is int and num_bytes >= 0 and isinstance(digest, str)

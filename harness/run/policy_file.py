@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from harness.errors import PolicyError
+from harness.errors import PolicyError, short
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import MAX_BITS, Policy, parse_bits, policy_rows
@@ -72,9 +72,10 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
     values = read_json(path, file_format=POLICY_FORMAT)
     if values.get("network") != network.fingerprint:
         raise PolicyError(
-            f"policy {path} belongs to {values.get('model')} with fingerprint "
-            f"{values.get('network')}, this is {network.model_name} with {network.fingerprint}; "
-            "use a policy that was searched for this network, input size and number of classes"
+            f"policy {path} belongs to {short(str(values.get('model')))} with fingerprint "
+            f"{short(str(values.get('network')))}, this is {network.model_name} with "
+            f"{network.fingerprint}; use a policy that was searched for this network, input size "
+            "and number of classes"
         )
     layers = values.get("layers")
     try:
@@ -96,7 +97,7 @@ def load_policy(path: Path, network: NetworkSpec) -> Policy:
     for name, pair in zip(names, policy, strict=True):
         if not all(1 <= bits <= MAX_BITS for bits in pair):
             raise PolicyError(
-                f"policy {path}: layer {name} has bits {pair[0]}/{pair[1]}, allowed are 1 to "
-                f"{MAX_BITS}; mend the file"
+                f"policy {path}: layer {name} has bits {short(f'{pair[0]}/{pair[1]}')}, allowed "
+                f"are 1 to {MAX_BITS}; mend the file"
             )
     return policy

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, short
 from harness.run.files import FileFormat, Upgrade
 
 DECIDES_NO_WEIGHTS = "decides no weights"
@@ -150,4 +150,4 @@ def _shown(settings: Mapping[str, Any], name: str) -> str:
     if name not in settings:
         return "absent"
     value = settings[name]
-    return "null" if value is None else str(value)
+    return "null" if value is None else short(str(value))

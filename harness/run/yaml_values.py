@@ -15,6 +15,9 @@ MAX_DEPTH = 20
 MAX_VALUES = 10_000
 """Values of a file, aliases written out; a configuration has a hundred."""
 
+MAX_INTEGER_BITS = 64
+"""Of a number; Python itself would go on counting to any."""
+
 
 class _Loader(yaml.SafeLoader):
     """Reads 1e-5 as a number, as YAML 1.2 does, and takes no key twice and no key but text."""
@@ -36,6 +39,14 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    number = loader.construct_yaml_int(node)
+    if number.bit_length() > MAX_INTEGER_BITS:
+        raise yaml.YAMLError(f"a number has more than {MAX_INTEGER_BITS} bits")
+    return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
@@ -58,8 +69,13 @@ def parse_yaml(text: str) -> Any:
         return loader.construct_document(node)
     except RecursionError:
         raise yaml.YAMLError(f"it is nested deeper than {MAX_DEPTH}") from None
-    except (ValueError, OverflowError) as problem:  # A date that is none, a number of 5000 digits.
-        raise yaml.YAMLError(str(problem).partition(";")[0]) from None
+    except yaml.YAMLError:
+        raise
+    except Exception as problem:
+        # A date that is none, a number of 5000 digits, `!!bool perhaps`: PyYAML lets any class out.
+        raise yaml.YAMLError(
+            f"a value is none ({type(problem).__name__}: {str(problem).partition(';')[0]})"
+        ) from None
     finally:
         loader.dispose()
 

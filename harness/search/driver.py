@@ -16,6 +16,7 @@ from harness.problem.cost import BITOPS, Resource
 from harness.problem.network import NetworkSpec
 from harness.process_group import decided_by_rank_0
 from harness.run.checkpoint_folder import existing_checkpoint
+from harness.run.files import remove_torn_writes
 from harness.run.folder import RunDir
 from harness.run.lock import locked
 from harness.search.archive import PolicyArchive
@@ -108,6 +109,8 @@ def search(
             for target in budgets:
                 stack.enter_context(locked(target.folder))
             _check_free(budgets, options)  # Again: another search may have ended meanwhile.
+            for target in budgets:
+                remove_torn_writes(target.folder)
 
         decided_by_rank_0(begin)
         return [_search_target(trained, target, options, archive, observer) for target in budgets]

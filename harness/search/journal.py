@@ -113,7 +113,9 @@ class Journal:
         if upgraded.get("data") is None:  # Nobody noted the images; the run itself was compared.
             here = {**here, "data": None}
         parts = difference(upgraded, here)
-        if parts is not None or not is_whole:
+        if parts is None and not is_whole:
+            raise _damaged(place, "it has no end")
+        if parts is not None:
             raise RunError(
                 f"journal {self._path} was made with other weights, images or settings: {parts}; "
                 "remove it or give another --out"

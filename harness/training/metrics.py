@@ -68,14 +68,12 @@ class MetricsLog:
         ]
         kept = [row for row in rows if _is_past(row, step=step, total_steps=total_steps)]
         lines = [{"format": self._format.version}, *(_without_format(row) for row in kept)]
-        write_text(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        write_text(self._path, "".join(map(_as_line, lines)))
 
     def append(self, values: dict[str, float], *, step: int, epoch: int) -> None:
         """Add a row."""
-        # JSON has no word for infinity: what is no finite number stands there as null.
-        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
         with naming(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, "epoch": epoch, **numbers}) + "\n")
+            file.write(_as_line({"step": step, "epoch": epoch, **values}))
 
     def _written_format(self) -> Any:
         """Return the version of the file; one without a first line for it is of format 1."""
@@ -140,6 +138,19 @@ def _row_to_format_2(row: dict[str, Any], *, mode: str) -> dict[str, Any]:
     if mode == "float":
         row = {"ce" if name == "max_pass_ce" else name: value for name, value in row.items()}
     return {**row, "epoch": row["epoch"] + 1}
+
+
+def _as_line(row: dict[str, Any]) -> str:
+    """Return a row as it stands in the file.
+
+    JSON has no word for infinity: what is no finite number, also in a row that an older program
+    wrote, stands there as null.
+    """
+    numbers = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in row.items()
+    }
+    return json.dumps(numbers, allow_nan=False) + "\n"
 
 
 def _is_past(row: dict[str, Any], *, step: int, total_steps: int) -> bool:

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from harness.observer import SILENCE, Observer
 from harness.process_group import decided_by_rank_0
 from harness.run.config import Config
+from harness.run.files import remove_torn_writes
 from harness.run.folder import RUNS, RunDir
 from harness.run.lock import locked
 from harness.runtime import create_accelerator, setup_logging
@@ -49,7 +50,9 @@ def train(
             if not run.path.exists():
                 decide_start(run, config, resume)  # A refusal leaves no folder behind.
             stack.enter_context(locked(run.path))
-            return decide_start(run, config, resume)
+            start = decide_start(run, config, resume)
+            remove_torn_writes(run.path)
+            return start
 
         start = decided_by_rank_0(begin)
         return _train_from(start, run, accelerator, observer)

@@ -97,3 +97,17 @@ def test_a_budget_that_binds_is_not_warned_of(trained_run):
 def test_what_is_no_amount_is_refused(trained_run, text):
     with pytest.raises(BudgetError, match=r"is not a positive amount of BitOPs; write 31\.6G"):
         parse_target(text, trained_run.load_network())
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "clear\x1b[2J", "back\rspace"])
+def test_a_message_stays_one_line_whatever_a_path_holds(refused, tmp_path, name):
+    line = refused("eval", "--run", tmp_path / name, "--policy", "4/4")
+    shown = name.encode("unicode_escape").decode()
+    assert line.startswith(f"{tmp_path}/{shown} is not a run, it has no config.yaml; give --run")
+
+
+def test_a_long_value_is_cut_in_a_message(refused, trained_run):
+    for option in (("--target-bitops", "9" * 5000 + "x"), ("--target-bitops", "[" * 5000)):
+        line = refused("search", "--run", trained_run.path, *option)
+        assert len(line) < 400
+        assert "... (500" in line

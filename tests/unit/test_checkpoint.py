@@ -1,10 +1,13 @@
 """Checkpoints: bit-equal round trips, damage recognised, nothing executed."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +29,7 @@ from harness.errors import CheckpointError, ModelError
 from harness.run.checkpoint_folder import checkpoint_path, newest_checkpoint
 from harness.run.config import Config, TrainConfig
 from harness.run.folder import RunDir
+from harness.run.network_file import save_network
 from harness.run.optimizer_file import load_old_optimizer_state
 from harness.training.optim import GroupedOptimizer, create_optimizer
 from harness.training.trainer import train
@@ -307,3 +311,53 @@ def test_a_state_that_cannot_be_taken_up_is_refused(tmp_path, key, value, messag
     with pytest.raises(CheckpointError, match=message):
         train(run.load_config(), out=run.path)
     assert files_under(run.path) == before
+
+
+MEMORY_LIMITED = (
+    "import resource, sys; from pathlib import Path\n"
+    "from torch import nn\n"
+    "from harness.checkpoint import load_float_weights\n"
+    "from harness.errors import HarnessError\n"
+    "from harness.run.checkpoint_folder import newest_checkpoint\n"
+    "from harness.run.folder import RunDir\n"
+    "path, name = map(Path, sys.argv[1:])\n"
+    "start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    "if path.is_dir(): print(newest_checkpoint(RunDir(path)))\n"
+    "else:\n"
+    "    try: load_float_weights(nn.Linear(2, 2), path)\n"
+    "    except HarnessError as error: print(error)\n"
+    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)"
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "ema.safetensors", "state.json", "manifest.json", "weights"]
+)
+def test_a_file_of_10_gb_is_refused_without_being_read(run: RunDir, tmp_path, name: str) -> None:
+    path, _ = save(run)
+    there = tmp_path / "weights" if name == "weights" else path / name
+    with there.open("ab") as file:
+        file.truncate(10 * 2**30)  # Takes no room on the disk.
+    given = there if name == "weights" else run.path
+    command = [sys.executable, "-c", MEMORY_LIMITED, str(given), name]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *message, grown = done.stdout.splitlines()
+    assert int(grown) < 100_000  # In kB.
+    if name == "weights":
+        expected = f"weights {there} cannot be read: it has {10 * 2**30} bytes, the most is 1000000"
+        assert message[0].startswith(expected)
+    else:
+        assert message == ["None"]
+        assert str(10 * 2**30) in done.stderr
+
+
+def test_a_network_beyond_all_memory_is_refused_before_it_is_made(tmp_path) -> None:
+    """network.json names 2^24 classes, and all that follows from them."""
+    run = RunDir(shutil.copytree(GOLDEN_RUN, tmp_path / "run"))
+    there = run.load_network()
+    last = dataclasses.replace(there.layers[-1], weight_count=64 * 2**24, macs=64 * 2**24)
+    layers = (*there.layers[:-1], last)
+    save_network(run.network_path, dataclasses.replace(there, num_classes=2**24, layers=layers))
+    message = r"does not fit the network: fc.weight has shape \[10, 64\] there and \[16777216, 64\]"
+    with pytest.raises(CheckpointError, match=message):
+        load_supernet(run)

@@ -11,6 +11,7 @@ from harness.run.checkpoint_folder import (
     checkpoint_path,
     damage_of,
     existing_checkpoint,
+    is_saved,
     named_checkpoints,
     newest_checkpoint,
     put_aside_damaged,
@@ -142,3 +143,38 @@ def test_a_kill_between_renaming_and_removing_leaves_nothing_that_counts(run, mo
     (run.checkpoints / ".step_mine").mkdir()
     remove_leftovers(run)
     assert names(run) == [".step_mine", "step_00000010"]
+
+
+def test_a_copy_under_another_step_stays_where_it_is(run):
+    newest = write(run, 20)
+    before = strangers(run, newest)
+    put_aside_damaged(run)
+    assert set(names(run)) == before
+
+
+@pytest.mark.parametrize("what", ["copy", "link", "file", "damaged"])
+def test_what_has_the_name_of_a_step_to_be_saved_is_kept_under_another(run, what, tmp_path):
+    before = write(run, 10)
+    place = checkpoint_path(run, 20)
+    if what == "copy":
+        shutil.copytree(before, place)
+    elif what == "link":
+        place.symlink_to(write(RunDir(tmp_path / "other"), 20))
+    elif what == "file":
+        place.write_text("mine")
+    else:
+        DAMAGES["altered byte"](write(run, 20))
+    assert not is_saved(place)
+    assert names(run) == ["step_00000010", "step_00000020.other"]
+    assert is_saved(write(run, 20))
+    assert is_saved(before)
+    assert names(run) == ["step_00000010", "step_00000020", "step_00000020.other"]
+
+
+def test_leftovers_are_folders_of_the_program(run, tmp_path):
+    write(run, 10)
+    (tmp_path / "mine").mkdir()
+    (run.checkpoints / ".step_00000004.removed").symlink_to(tmp_path / "mine")
+    (run.checkpoints / ".step_00000005.partial").write_text("mine")
+    remove_leftovers(run)
+    assert names(run) == [".step_00000004.removed", ".step_00000005.partial", "step_00000010"]

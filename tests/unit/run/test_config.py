@@ -302,6 +302,11 @@ MERGES = "a: &a {k: 1}\n" + "".join(
         ("a: " + "[" * 300 + "]" * 300, "it is nested deeper than 20"),
         ("a: " + "{b: " * 3000 + "}" * 3000, "it is nested deeper than 20"),
         ("seed: " + "9" * 5000, r"Exceeds the limit \(4300 digits\)"),
+        ("seed: 0x" + "f" * 5000, "a number has more than 64 bits"),
+        ("train: {epochs: " + "9" * 400 + "}", "a number has more than 64 bits"),
+        ("seed: !!bool perhaps", "a value is none \\(KeyError: 'perhaps'\\)"),
+        ("seed: !!timestamp soon", "a value is none \\(AttributeError: "),
+        ("seed: !!int ''", "a value is none \\(IndexError: "),
         ("seed: 2001-99-99", "month must be in 1..12"),
         ("train: {learning_rate: 1e999}", "learning_rate = inf: input should be a finite number"),
         ("quant: {act_candidates: [1e999]}", r"act_candidates\.0 = inf: input should be a valid"),
@@ -321,12 +326,31 @@ def test_hostile_files_are_one_short_line(tmp_path, text, message):
     assert len(str(refusal.value)) < 600
 
 
-@pytest.mark.parametrize("text", ["9" * 5000, "[" * 3000, "2001-99-99", "&a [*a]", "[[["])
+@pytest.mark.parametrize(
+    "text",
+    ["9" * 5000, "9" * 400, "0x" + "f" * 5000, "[" * 3000, "2001-99-99", "&a [*a]", "[[[",
+     "!!bool perhaps", "!!int ''", "!!timestamp soon"],
+)  # fmt: skip
 def test_hostile_overrides_are_one_short_line(text):
     with pytest.raises(
         ConfigError, match=r"^--set seed=.* is not a YAML value; quote it$"
     ) as error:
         load_config(None, overrides=[f"seed={text}"])
+    assert len(str(error.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("9" * 5000, r"^--set 9.*\.\.\. \(5000 characters\) has no `=`; write --set"),
+        ("a." * 3000 + "b=1", r"^--set a\.a.*\.\.\. \(6003 characters\) names no key; write --set"),
+        ("seed.x=1", r"^the configuration: seed: input should be a valid integer"),
+        ("x" * 5000 + "=1", r"unknown key xx.*\.\.\. \(5000 characters\); the keys there are"),
+    ],
+)
+def test_hostile_names_of_settings_are_one_short_line(override, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        load_config(None, overrides=[override])
     assert len(str(error.value)) < 400
 
 

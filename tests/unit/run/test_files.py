@@ -160,3 +160,12 @@ def test_a_run_of_format_1_keeps_the_configuration_it_began_with(tmp_path: Path)
     new.save_config(Config())
     new.save_config(Config(seed=3))
     assert not new.first_config_path.exists()
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    kept = {"config.yaml", ".lock", "a.5.tmp", ".mine.tmp", ".a.x.tmp"}
+    for name in (*kept, ".config.yaml.4711.tmp", ".summary.json.3.tmp"):
+        (tmp_path / name).touch()
+    (tmp_path / ".folder.3.tmp").mkdir()
+    files.remove_torn_writes(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, ".folder.3.tmp"}

@@ -102,3 +102,43 @@ def test_of_many_at_once_one_holds_it(tmp_path):
     spans.sort()
     assert len(spans) > 50
     assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+
+
+def test_a_worker_that_outlives_a_killed_process_holds_no_lock(tmp_path):
+    """As the processes that decode images do for some seconds."""
+    script = (
+        "import os, sys, time; from pathlib import Path; from harness.run.lock import locked\n"
+        "with locked(Path(sys.argv[1])):\n"
+        "    worker = os.fork()\n"
+        "    if worker: print(worker, flush=True)\n"
+        "    time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    worker = int(process.stdout.readline())
+    try:
+        with pytest.raises(RunError, match="is in use by process"), locked(tmp_path / "run"):
+            pass
+        process.kill()
+        process.wait()
+        os.kill(worker, 0)  # It is still there.
+        with locked(tmp_path / "run"):
+            pass
+    finally:
+        os.kill(worker, signal.SIGKILL)
+        process.stdout.close()
+
+
+def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path, monkeypatch):
+    write = os.write
+
+    def refuse(descriptor, content):
+        if b"since" in content:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, content)
+
+    monkeypatch.setattr(os, "write", refuse)
+    with locked(tmp_path / "run"):
+        message = "run is in use by another process; wait"
+        with pytest.raises(RunError, match=message), locked(tmp_path / "run"):
+            pass

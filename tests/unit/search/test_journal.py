@@ -174,3 +174,11 @@ def test_a_journal_of_other_images_is_refused(tmp_path):
     journal_at(path, {**HEADER, "data": {"channels": 1}}).rewrite({LOW: 7})
     with pytest.raises(RunError, match="was made with other weights, images or settings: data is"):
         journal_at(path, {**HEADER, "data": {"channels": 3}}).read()
+
+
+def test_a_header_alone_whose_end_was_altered_is_damaged(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    begun(path, {})
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    with pytest.raises(RunError, match=r"line 1 of .* is damaged \(.*\); restore it, or give"):
+        journal_at(path).read()

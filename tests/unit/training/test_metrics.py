@@ -129,3 +129,10 @@ def test_lines_nested_too_deeply_are_damaged(path):
     path.write_bytes(path.read_bytes() + b"[" * 100_000 + b"\n")
     with pytest.raises(RunError, match=r"metrics: line 2 of .* is damaged"):
         MetricsLog(path, mode="float").check()
+
+
+def test_rows_of_an_older_program_become_valid_json(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"format": 2}\n{"step": 1, "epoch": 1, "ce": NaN, "kl": -Infinity}\n')
+    MetricsLog(path, mode="supernet").start(step=5, total_steps=9)
+    assert path.read_text() == '{"format": 2}\n{"step": 1, "epoch": 1, "ce": null, "kl": null}\n'
