@@ -35,6 +35,12 @@ log_command() {
   printf '\n'
 }
 
+# Whether the file that `accelerate launch` is given is one for DeepSpeed.
+asks_for_deepspeed() {
+  [[ -n "${HARNESS_ACCELERATE_CONFIG:-}" ]] &&
+    grep -qE "^distributed_type: *['\"]?DEEPSPEED" "$HARNESS_ACCELERATE_CONFIG"
+}
+
 # Set how many processes the job has and where they meet.
 place_processes() {
   num_nodes="${SLURM_JOB_NUM_NODES:-1}"
@@ -55,8 +61,9 @@ place_processes() {
   fi
   # Below the ports that the system hands out by itself.
   main_port=$((10000 + SLURM_JOB_ID % 20000))
-  if [[ -z "${SLURM_GPUS_ON_NODE:-}" ]]; then
-    # Accelerate joins processes over gloo only when it is told that there are no GPUs.
+  if [[ -z "${SLURM_GPUS_ON_NODE:-}" ]] && ! asks_for_deepspeed; then
+    # Accelerate joins processes over gloo only when it is told that there are no GPUs; told so, it
+    # leaves DeepSpeed out, which finds that by itself.
     export ACCELERATE_USE_CPU=true
   fi
   local cpus_per_process=$((${SLURM_CPUS_ON_NODE:-1} / processes_per_node))
