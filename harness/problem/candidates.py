@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any, Literal
 
-from harness.errors import PolicyError
+from harness.errors import PolicyError, short
 from harness.problem.policy import Policy
 
 
@@ -161,8 +161,11 @@ def _narrowed(layer: LayerCandidates, row: dict[str, Any]) -> LayerCandidates:
     chosen = {}
     for side, full in (("weight", layer.weight), ("act", layer.act)):
         given = row[side]
-        if not given or list(given) != [bits for bits in full if bits in given]:
-            raise ValueError(f"{side} candidates {given} of {layer.name}, which has {full}")
+        # 6.0 equals 6 and True equals 1, but neither is a number of bits.
+        is_whole = isinstance(given, list | tuple) and all(type(bits) is int for bits in given)
+        if not (given and is_whole) or list(given) != [bits for bits in full if bits in given]:
+            shown = short(str(given))
+            raise ValueError(f"{side} candidates {shown} of {layer.name}, which has {full}")
         chosen[side] = tuple(given)
     return LayerCandidates(name=layer.name, is_pinned=layer.is_pinned, **chosen)
 

@@ -61,6 +61,9 @@ def test_rows_are_read_back_from_a_file() -> None:
     ("change", "message"),
     [
         ({"name": "b"}, "candidates of other layers"),
+        ({"weight": [6.0, 5]}, r"weight candidates \[6\.0, 5\] of a, which has"),
+        ({"act": "65"}, "act candidates 65 of a, which has"),
+        ({"weight": ["9" * 5000]}, r"weight candidates .*\.\.\. \(5004 characters\) of a"),
         ({"weight": []}, r"weight candidates \[\] of a, which has \(6, 5, 4, 3, 2\)"),
         ({"weight": [7, 6]}, r"weight candidates \[7, 6\] of a"),
         ({"act": [2, 6]}, r"act candidates \[2, 6\] of a"),
