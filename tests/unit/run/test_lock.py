@@ -109,8 +109,7 @@ def test_a_worker_that_outlives_a_killed_process_holds_no_lock(tmp_path):
     script = (
         "import os, sys, time; from pathlib import Path; from harness.run.lock import locked\n"
         "with locked(Path(sys.argv[1])):\n"
-        "    worker = os.fork()\n"
-        "    if worker: print(worker, flush=True)\n"
+        "    if not os.fork(): print(os.getpid(), flush=True)\n"
         "    time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "run")]
