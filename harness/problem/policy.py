@@ -50,7 +50,7 @@ def parse_bits(text: str) -> tuple[int, int]:
     Raises:
         PolicyError: The text is not two bit-widths from 1 to 32.
     """
-    match = re.fullmatch(r"(\d{1,2})/(\d{1,2})", text)
+    match = re.fullmatch(r"(\d{1,2})/(\d{1,2})", text, re.ASCII)
     pair = (int(match[1]), int(match[2])) if match else (0, 0)
     if not all(1 <= bits <= MAX_BITS for bits in pair):
         raise PolicyError(

@@ -7,6 +7,7 @@ A new setting is marked with the format that brings it and with how runs went wi
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,6 +28,8 @@ from harness.run.settings import (
     settings_before,
 )
 from harness.run.yaml_values import MAX_DEPTH, parse_yaml, read_mapping
+
+logger = logging.getLogger(__name__)
 
 MAX_CANDIDATE_BITS = 8
 """Largest bit-width a free layer may be given; pinned layers take 8 as well."""
@@ -318,8 +321,15 @@ def load_run_config(path: Path) -> Config:
 
 
 def _read_file_of_user(path: Path) -> dict[str, Any]:
-    """Read a file for a new run; it may be an altered one of another run, with its digest."""
+    """Read a file for a new run; it may be that of another run, altered on purpose."""
     values = {"format": CONFIG_FORMAT.version, **read_mapping(path)}
+    if DIGEST_KEY in values:
+        try:
+            CONFIG_FORMAT.checked(values, path)
+        except ConfigError:
+            logger.warning(
+                "%s was altered since a run wrote it; if that was not on purpose, restore it", path
+            )
     return _upgraded({k: value for k, value in values.items() if k != DIGEST_KEY}, path)
 
 

@@ -1,5 +1,6 @@
 """The configuration is strict, and what is wrong with it is said in one line."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -354,10 +355,15 @@ def test_hostile_names_of_settings_are_one_short_line(override, message):
     assert len(str(error.value)) < 400
 
 
-def test_an_altered_file_of_a_run_serves_a_new_run(tmp_path):
+def test_an_altered_file_of_a_run_serves_a_new_run_with_a_word(tmp_path, caplog):
+    logging.getLogger("harness").propagate = True
     file = tmp_path / "config.yaml"
+    file.write_text(Config().to_yaml())
+    assert load_config(file).seed == 0
+    assert caplog.text == ""
     file.write_text(Config().to_yaml().replace("seed: 0", "seed: 4"))
     assert load_config(file).seed == 4
+    assert "config.yaml was altered since a run wrote it; if that was not on purpose" in caplog.text
     message = r"was altered after it was written; restore it; settings are changed by --config and"
     with pytest.raises(ConfigError, match=message):
         load_run_config(file)

@@ -63,7 +63,7 @@ def test_unusable_policy_files_are_named(tmp_path: Path) -> None:
 
 
 def test_uniform_bits_that_cannot_be_used_are_refused() -> None:
-    for text in ("four", "4", "0/4", "4/33"):
+    for text in ("four", "4", "0/4", "4/33", "\u0664/4"):
         with pytest.raises(PolicyError, match=r"is neither a file nor weight/activation bits from"):
             parse_bits(text)
     with pytest.raises(
