@@ -6,7 +6,8 @@ more settings than leave the training what it is without DeepSpeed, some of them
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,9 @@ def check_deepspeed_config(values: dict[str, Any], *, source: str) -> None:
     values["zero_force_ds_cpu_optimizer"] = False
 
 
-def fill_batch_size(accelerator: Accelerator, *, batch_size: int) -> None:
-    """Tell DeepSpeed the batch size of each rank.
+@contextmanager
+def batch_size_filled_in(accelerator: Accelerator, *, batch_size: int) -> Iterator[None]:
+    """Tell DeepSpeed the batch size of each rank inside the block, in which it is started.
 
     Raises:
         ConfigError: Its configuration names another.
@@ -144,7 +146,12 @@ def fill_batch_size(accelerator: Accelerator, *, batch_size: int) -> None:
                 f"DeepSpeed's {name} is {values[name]}, train.batch_size {batch_size} in each of "
                 f'{ranks} processes makes it {number}; set it to "auto"'
             )
-        values[name] = number
+    given = {name: values.get(name, AUTO) for name in expected}
+    values.update(expected)
+    try:
+        yield
+    finally:
+        values.update(given)  # Another run of this process may have other batches.
 
 
 def check_deepspeed_runs(accelerator: Accelerator) -> None:

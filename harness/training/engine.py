@@ -11,6 +11,7 @@ from typing import Any
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from harness.errors import ConfigError
 from harness.run.optimizer_file import NamedState
 from harness.training.optim import GroupedOptimizer
 
@@ -69,6 +70,16 @@ def prepare(
         model: The network on its device.
         loader: The batches of all ranks.
         optimizer: Of its parameters; a state that it has is kept.
+
+    Raises:
+        ConfigError: The launcher was told to accumulate gradients.
     """
+    num_steps = accelerator.gradient_accumulation_steps
+    if num_steps != 1:  # Accelerate would divide each loss by it, and every step would be taken.
+        raise ConfigError(
+            f"ACCELERATE_GRADIENT_ACCUMULATION_STEPS is {num_steps}, a step has one batch per "
+            "process (and adds up its passes by itself); take it out of the environment or of the "
+            "file that accelerate launch is given"
+        )
     model, loader, wrapped = accelerator.prepare(model, loader, optimizer)
     return Engine(accelerator, model, wrapped), loader

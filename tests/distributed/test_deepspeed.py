@@ -73,6 +73,13 @@ def test_every_stage_learns_as_data_parallel_training_does(runs, stage):
     assert losses(runs, stage)[0] == pytest.approx(expected[0], rel=1e-5)
 
 
+@pytest.mark.parametrize("first_run", ["ddp", "zero1", "zero2", "mixed"])
+def test_steps_are_those_of_plain_torch(runs, first_run):
+    """To the last bit or two; the run named mixed is the first of ZeRO 3."""
+    for rank in range(2):
+        assert float((runs / f"{first_run}_rank{rank}.txt").read_text()) < 1e-6
+
+
 @pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])
 def test_every_stage_takes_the_mean_over_ranks_of_the_sum_over_passes(runs, stage):
     """After the first step the momentum is the gradient."""
@@ -92,9 +99,13 @@ def test_a_stopped_run_ends_as_one_that_was_not_stopped(runs, file):
     assert losses(runs, "again") == losses(runs, "zero2")
 
 
-def test_a_run_goes_on_under_another_stage(runs):
-    assert losses(runs, "mixed")[:3] == losses(runs, "zero1")[:3]
-    assert losses(runs, "mixed") == pytest.approx(losses(runs, "zero1"), rel=2e-2)
+@pytest.mark.parametrize("file", ["ema.safetensors", "model.safetensors", "optimizer.safetensors"])
+def test_a_run_goes_on_under_another_stage_to_the_same_weights(runs, file):
+    assert losses(runs, "mixed") == losses(runs, "zero1") == losses(runs, "zero3")
+    for name in ("zero1", "zero3"):
+        whole, mixed = tensors(runs, name, file), tensors(runs, "mixed", file)
+        assert whole.keys() == mixed.keys()
+        assert all(torch.equal(whole[key], mixed[key]) for key in whole)
 
 
 @pytest.mark.parametrize("stage", ["zero1", "zero2", "zero3"])

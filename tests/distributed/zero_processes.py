@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from engine_steps import distance_to_plain_torch
 from two_processes import OVERRIDES
 
 from harness.errors import Stopped
 from harness.process_group import exit_rank, leave_process_group
 from harness.run.config import load_config
+from harness.runtime import create_accelerator
 from harness.training import loop
 from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
@@ -26,6 +28,9 @@ def main() -> None:
     torch.set_num_threads(1)
     loop.LOG_EVERY_STEPS = 1
     folder = Path(sys.argv[1])
+    # Before the runs, whose batches are of another size.
+    distance = distance_to_plain_torch(create_accelerator())
+    (folder / f"{sys.argv[2]}_rank{os.environ['RANK']}.txt").write_text(str(distance))
     config = load_config(None, overrides=OVERRIDES)
     for argument in sys.argv[2:]:
         name, _, stop_step = argument.partition("@")
