@@ -146,8 +146,8 @@ def test_two_nodes_train_with_deepspeed(slurm, undisturbed, tmp_path):
     job = train(slurm, run, HARNESS_ACCELERATE_CONFIG="configs/accelerate/zero2.yaml")
     assert job.wait()["JobState"] == "COMPLETED", job.log
     assert job.look()["Comment"] == "finished"
+    # One that was to use DeepSpeed and does not is refused; alone, each takes twice the steps.
     assert saved_steps(run) == [2 * STEPS_PER_EPOCH]
-    assert "untested optimizer" in job.log  # DeepSpeed's word for it: it has been there.
 
 
 def test_a_job_that_fails_says_so_once_and_stays_failed(slurm, tmp_path):
