@@ -51,7 +51,6 @@ def locked(folder: Path) -> Iterator[None]:
         RunError: Another process holds it.
     """
     is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
     descriptor = _acquire(folder)
     _held.add(descriptor)
     try:
@@ -70,7 +69,13 @@ def locked(folder: Path) -> Iterator[None]:
 def _acquire(folder: Path) -> int:
     path = folder / LOCK_FILE
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:
+            if path.is_symlink():
+                raise  # It leads nowhere, and would the next time.
+            continue  # Another process that wrote nothing has removed the folder meanwhile.
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

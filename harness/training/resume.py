@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import CheckpointError, RunError
-from harness.run.checkpoint_folder import newest_checkpoint
+from harness.run.checkpoint_folder import named_checkpoints, newest_checkpoint
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.settings import difference
@@ -43,7 +43,9 @@ def decide_start(run: RunDir, config: Config, resume: str) -> Start:
                 f"{run.path} holds a run and --resume is never; give another --out or remove it"
             )
         return _go_on(run, config, given)
-    if newest_checkpoint(run) is not None or run.is_finished:
+    metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
+    # Damaged checkpoints and rows of steps are what is left of a run too.
+    if named_checkpoints(run) or metrics.last_step() > 0 or run.is_finished:
         raise RunError(
             f"{run.path} holds a run without {run.config_path.name}; restore that file, "
             "or give another --out"
@@ -74,13 +76,9 @@ def _go_on(run: RunDir, config: Config, given: Path | None) -> Start:
             )
         if given is not None:
             return _start_at(given, config)
-        if metrics.last_step() > 0:
+        if metrics.last_step() > 0 or named_checkpoints(run):
             # A run is saved before its first step: what it has done since is lost, not to be had.
-            raise CheckpointError(
-                f"{run.path} has no whole checkpoint, but {run.metrics_path.name} holds steps up "
-                f"to {metrics.last_step()}; restore a checkpoint, or give another --out to train "
-                "from the start"
-            )
+            raise CheckpointError(_nothing_whole(run, metrics.last_step()))
         return Start(config=config, checkpoint=None)
     if given is not None and _is_in_the_way(newest, given):
         raise RunError(
@@ -88,6 +86,18 @@ def _go_on(run: RunDir, config: Config, given: Path | None) -> Start:
             "give another --out, or --resume auto to go on with that run"
         )
     return _start_at(newest, config)
+
+
+def _nothing_whole(run: RunDir, last_step: int) -> str:
+    what = (
+        f"but {run.metrics_path.name} holds steps up to {last_step}"
+        if last_step > 0  # Rows are written every few steps: a short run may have none yet.
+        else f"all {len(named_checkpoints(run))} are damaged"
+    )
+    return (
+        f"{run.path} has no whole checkpoint, {what}; restore a checkpoint, or give another --out "
+        "to train from the start"
+    )
 
 
 def _is_in_the_way(newest: Path, given: Path) -> bool:

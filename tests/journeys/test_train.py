@@ -263,6 +263,28 @@ def test_without_a_whole_checkpoint_a_run_never_starts_again_in_silence(tmp_path
     assert message in refused(*train_again)
 
 
+@pytest.mark.parametrize("lost", ["configuration", "configuration and checkpoints", "metrics"])
+def test_what_is_left_of_a_run_is_never_trained_over(trained_run, tmp_path, refused, lost):
+    """Without a whole checkpoint, where another file that would tell is lost as well."""
+    run = RunDir(shutil.copytree(trained_run.path, tmp_path / "run"))
+    run.summary_path.unlink()
+    for checkpoint in run.checkpoints.iterdir():
+        truncate(checkpoint)
+    if lost == "metrics":
+        run.metrics_path.unlink()
+        message = (
+            "has no whole checkpoint, all 2 are damaged; restore a checkpoint, or give another"
+        )
+    else:
+        run.config_path.unlink()
+        message = "holds a run without config.yaml; restore that file, or give another --out"
+    if lost == "configuration and checkpoints":
+        shutil.rmtree(run.checkpoints)
+    before = files_under(run.path)
+    assert message in refused("train", "--out", run.path, *quick_sets())
+    assert files_under(run.path) == before
+
+
 def test_copies_beside_the_checkpoints_survive_and_count_for_nothing(tmp_path):
     run = RunDir(tmp_path / "run")
     config = quick_config("train.keep_checkpoints=1")

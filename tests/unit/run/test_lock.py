@@ -128,6 +128,26 @@ def test_a_worker_that_outlives_a_killed_process_holds_no_lock(tmp_path):
         process.stdout.close()
 
 
+def test_a_folder_that_its_last_holder_removes_meanwhile_is_made_again(tmp_path, monkeypatch):
+    folder, opened = tmp_path / "run", os.open
+
+    def removed_before(path, *arguments):
+        if path == folder / LOCK_FILE:
+            monkeypatch.undo()
+            folder.rmdir()  # As the end of another `locked` block does between making and opening.
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", removed_before)
+    with locked(folder):
+        assert (folder / LOCK_FILE).is_file()
+
+
+def test_a_lock_file_that_is_a_link_to_nowhere_is_no_reason_to_wait_for_ever(tmp_path):
+    (tmp_path / LOCK_FILE).symlink_to(tmp_path / "gone" / "file")
+    with pytest.raises(FileNotFoundError), locked(tmp_path):
+        pass
+
+
 def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path, monkeypatch):
     write = os.write
 
