@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
-from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list, gather_object
 from torch.distributed.distributed_c10d import Store
 from torch.distributed.rendezvous import rendezvous
 
@@ -148,6 +148,11 @@ def decided_by_rank_0(decide: Callable[[], Decision]) -> Decision:
         raise told[1]
     decision: Decision = told[0]
     return decision
+
+
+def is_so_on_any_rank(is_so: bool) -> bool:  # noqa: FBT001 - What the question is about.
+    """Return whether any rank says yes; every rank asks, and learns the same."""
+    return any(gather_object([is_so])) if dist.is_initialized() else is_so
 
 
 def leave_process_group() -> None:

@@ -23,18 +23,34 @@ from harness.data import (
     eval_batches,
     load_splits,
 )
+from harness.errors import CheckpointError
 from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
-from harness.process_group import decided_by_rank_0
+from harness.process_group import decided_by_rank_0, is_so_on_any_rank
 from harness.quant.supernet import Supernet
 from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.config import Config
+from harness.run.data_file import DataIdentity
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
 from harness.runtime import create_accelerator, lay_channels_last
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainedWeights:
+    """What search and evaluation take from one checkpoint, all of it read at once."""
+
+    supernet: Supernet
+    """With the averaged weights, on the CPU."""
+    candidates: Candidates
+    """What each layer may take now."""
+    data: DataIdentity | None
+    """Which images it was trained on; None where nobody noted it."""
+    digest: str
+    """16 hex digits of the weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,40 +136,74 @@ class TrainedRun:
         )
 
 
+def load_weights(run: RunDir) -> TrainedWeights:
+    """Load the newest whole checkpoint of a run, the same one on every rank.
+
+    A training that goes on beside may remove it while it is read: then there is a later one.
+
+    Raises:
+        RunError: The run has no supernet, or no checkpoint that can be used.
+    """
+    timeout_seconds = run.load_config().train.rank_timeout_seconds
+    accelerator = create_accelerator(rank_timeout_seconds=timeout_seconds)
+    if not run.is_finished and accelerator.is_main_process:
+        logger.warning("%s is not finished; its newest checkpoint is used", run.path)
+    while True:
+        checkpoint = decided_by_rank_0(lambda: existing_checkpoint(run))
+        refusal: CheckpointError | None = None
+        try:
+            weights = _read_weights(run, checkpoint)
+        except CheckpointError as problem:
+            refusal = problem
+        if is_so_on_any_rank(refusal is not None and not checkpoint.exists()):
+            continue
+        if refusal is not None:
+            raise refusal
+        return weights
+
+
+def _read_weights(run: RunDir, checkpoint: Path) -> TrainedWeights:
+    digest = weights_digest(checkpoint)
+    supernet = load_supernet(run, checkpoint=checkpoint)
+    return TrainedWeights(
+        supernet=supernet,
+        candidates=load_candidates(checkpoint, supernet.network),
+        data=load_state(checkpoint)["data"],
+        digest=digest,
+    )
+
+
 def load_run(
-    run: RunDir, *, checkpoint: Path | None = None, data_path: Path | None = None
+    run: RunDir, *, weights: TrainedWeights | None = None, data_path: Path | None = None
 ) -> TrainedRun:
     """Load a run's configuration, averaged weights and data.
 
     Args:
         run: The run.
-        checkpoint: One of its whole checkpoints; by default the newest.
+        weights: Of `load_weights`, where the caller has them.
         data_path: Where its images lie now; None for where they lay.
 
     Raises:
         HarnessError: The run, its checkpoint or its data cannot be used.
     """
-    config, network = run.load_config().with_data_path(data_path), run.load_network()
-    accelerator = create_accelerator(rank_timeout_seconds=config.train.rank_timeout_seconds)
-    if not run.is_finished and accelerator.is_main_process:
-        logger.warning("%s is not finished; its newest checkpoint is used", run.path)
-    checkpoint = decided_by_rank_0(lambda: checkpoint or existing_checkpoint(run))
-    digest = weights_digest(checkpoint)
+    config = run.load_config().with_data_path(data_path)
     # Before the images, which may take long to look through: a damaged checkpoint is said at once.
-    supernet = load_supernet(run, checkpoint=checkpoint)
+    weights = weights or load_weights(run)
+    accelerator = create_accelerator(rank_timeout_seconds=config.train.rank_timeout_seconds)
+    network = weights.supernet.network
     splits = load_splits(config.data, seed=config.seed)
-    check_same_data(load_state(checkpoint)["data"], splits.identity, run=run.path)
+    check_same_data(weights.data, splits.identity, run=run.path)
     check_same_images(
         splits, input_size=network.input_size, num_classes=network.num_classes, run=run.path
     )
     # Channels last: the same counts without recalibration, a third less time on two CPU cores.
-    lay_channels_last(supernet)
+    lay_channels_last(weights.supernet)
     return TrainedRun(
         run=run,
         config=config,
-        supernet=supernet.to(accelerator.device),
-        candidates=load_candidates(checkpoint, network),
+        supernet=weights.supernet.to(accelerator.device),
+        candidates=weights.candidates,
         splits=splits,
-        weights_digest=digest,
+        weights_digest=weights.digest,
         is_main_process=accelerator.is_main_process,
     )

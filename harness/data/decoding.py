@@ -1,12 +1,14 @@
 """Decode one image, upright, with 8 bits per channel."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from harness.errors import DataError
+from harness.run.files import read_bytes
 
 BITS_OF_A_BYTE, STORED_BITS = 8, 16
 
@@ -33,12 +35,14 @@ def decode_image(entry: Any, *, place: str, significant_bits: int | None) -> Ima
     content = entry.get("bytes")
     place = f"{place} ({path})" if path else place
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as opened:
+        # Read first, by the door that waits for no pipe.
+        whole = read_bytes(Path(path), limit=None) if content is None else content
+        with Image.open(io.BytesIO(whole)) as opened:
             stored_as = _raw_mode(opened)
             image = ImageOps.exif_transpose(opened)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = "it is not a whole image file" if isinstance(error, OSError) else str(error)
-        raise DataError(f"{place} cannot be decoded: {reason}; replace or remove it") from None
+    except Exception as error:  # Damaged bytes lead the plugins of Pillow to any class.
+        why = _reason(error)
+        raise DataError(f"{place} cannot be decoded: {why}; replace or remove it") from None
     if image.mode.startswith("I"):
         return _to_8_bits(image, place=place, significant_bits=significant_bits)
     if image.mode == "F":
@@ -53,6 +57,14 @@ def decode_image(entry: Any, *, place: str, significant_bits: int | None) -> Ima
             "data.significant_bits to 16 if the values fill 16 bits, or convert the images to 8"
         )
     return image
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno is not None:
+        return (error.strerror or "unreadable").lower()  # The file, not what stands in it.
+    return "it is not a whole image file"
 
 
 def _raw_mode(image: Image.Image) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from harness.data.columns import Selection, is_pixel_array, read_array_column
 from harness.errors import DataError
+from harness.run.files import read_bytes
 
 ROWS_AT_ONCE = 1000
 """Encoded images in memory at a time."""
@@ -61,7 +62,7 @@ def encoded_bytes(entry: Any) -> bytes:
     if not path:
         return b""  # Decoding will say that the image is missing.
     try:
-        return Path(path).read_bytes()
+        return read_bytes(Path(path), limit=None)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
         raise DataError(f"image {path} cannot be read: {reason}; restore or remove it") from None

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from harness.errors import CheckpointError
 from harness.run.files import parse_json, read_bytes, sync_folder
@@ -45,6 +46,8 @@ def newest_checkpoint(run: RunDir) -> Path | None:
         problem = damage_of(checkpoint)
         if problem is None:
             return checkpoint
+        if not checkpoint.exists():  # A training beside has removed it: there is a later one.
+            return newest_checkpoint(run)
         logger.warning("%s is passed over, the one before is used: %s", checkpoint, problem)
     return None
 
@@ -69,10 +72,10 @@ def damage_of(checkpoint: Path) -> str | None:
     """Return in words why a checkpoint cannot be taken; None where it is whole."""
     if _is_newer(checkpoint / MANIFEST_FILE):
         return None
-    problem = _damage_of_files(checkpoint)
-    if problem is not None:
-        return problem
-    step = parse_json(read_checked(checkpoint, STATE_FILE)).get("step")
+    try:
+        step = _whole_state(checkpoint).get("step")
+    except CheckpointError as problem:
+        return str(problem).partition(";")[0]
     if step != int(checkpoint.name.removeprefix("step_")):
         return f"checkpoint {checkpoint} holds the state of step {step}"
     return None
@@ -84,7 +87,11 @@ def put_aside_damaged(run: RunDir) -> None:
     A whole one under the name of another step is a copy that a person made; it stays.
     """
     for checkpoint in named_checkpoints(run):
-        if not _is_newer(checkpoint / MANIFEST_FILE) and _damage_of_files(checkpoint) is not None:
+        if _is_newer(checkpoint / MANIFEST_FILE):
+            continue
+        try:
+            _whole_state(checkpoint)
+        except CheckpointError:
             _put_aside(checkpoint, "damaged")
 
 
@@ -125,18 +132,22 @@ def remove_leftovers(run: RunDir) -> None:
                 shutil.rmtree(path)
 
 
-def _damage_of_files(checkpoint: Path) -> str | None:
+def _whole_state(checkpoint: Path) -> dict[str, Any]:
+    """Return what `state.json` holds, after comparing every file with the manifest.
+
+    Raises:
+        CheckpointError: The checkpoint is damaged.
+    """
+    for name in listed_files(checkpoint):
+        read_checked(checkpoint, name)
+    path = checkpoint / STATE_FILE
     try:
-        for name in listed_files(checkpoint):
-            read_checked(checkpoint, name)
         state = parse_json(read_checked(checkpoint, STATE_FILE))
-    except CheckpointError as problem:
-        return str(problem).partition(";")[0]
     except ValueError as problem:
-        return f"checkpoint file {checkpoint / STATE_FILE} is not whole JSON ({problem})"
+        raise CheckpointError(f"checkpoint file {path} is not whole JSON ({problem})") from None
     if not isinstance(state, dict):
-        return f"checkpoint file {checkpoint / STATE_FILE} holds no object"
-    return None
+        raise CheckpointError(f"checkpoint file {path} holds no object")
+    return state
 
 
 def _put_aside(path: Path, word: str) -> None:

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import platform
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +25,9 @@ LOCK_FILE = ".lock"
 
 NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 """What file systems say that have no locks."""
+
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""What stands in the place of the lock is never another file, reached by a link, nor waited for."""
 
 MAX_COMMAND = 120
 """Characters of the holder's command that are kept."""
@@ -71,11 +75,16 @@ def _acquire(folder: Path) -> int:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            descriptor = os.open(path, FLAGS, 0o644)
         except FileNotFoundError:
-            if path.is_symlink():
-                raise  # It leads nowhere, and would the next time.
             continue  # Another process that wrote nothing has removed the folder meanwhile.
+        except OSError as problem:
+            if problem.errno in (errno.ELOOP, errno.EISDIR):
+                raise _no_lock(path) from None
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise _no_lock(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -99,6 +108,10 @@ def _acquire(folder: Path) -> int:
             _write_holder(descriptor)
             return descriptor
         os.close(descriptor)  # Its last holder has removed it meanwhile.
+
+
+def _no_lock(path: Path) -> RunError:
+    return RunError(f"{path} is no file that a lock wrote; remove it")
 
 
 def _is_still_there(descriptor: int, path: Path) -> bool:

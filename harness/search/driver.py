@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint import load_candidates
 from harness.errors import RunError
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import parse_target, slack_warning
 from harness.problem.cost import BITOPS, Resource
 from harness.problem.network import NetworkSpec
 from harness.process_group import decided_by_rank_0
-from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.files import remove_torn_writes
 from harness.run.folder import RunDir
 from harness.run.lock import locked
@@ -25,7 +23,7 @@ from harness.search.evaluator import ProposalEvaluator
 from harness.search.journal import Journal
 from harness.search.report import Report, report
 from harness.search.results import JOURNAL_FILE, holds_results, write_frontier, write_policy
-from harness.trained_run import TrainedRun, load_run
+from harness.trained_run import TrainedRun, load_run, load_weights
 
 logger = logging.getLogger(__name__)
 
@@ -93,13 +91,12 @@ def search(
     Raises:
         HarnessError: The input cannot be used; nothing was written over.
     """
-    network = run.load_network()
+    weights = load_weights(run)
     # A target is within reach of what the layers may take now, not of all they ever could.
-    checkpoint = existing_checkpoint(run)
-    present = network.narrowed(load_candidates(checkpoint, network))
+    present = weights.supernet.network.narrowed(weights.candidates)
     budgets = _budgets(targets, present, out or run.path / "search", options)
     _check_free(budgets, options)
-    trained = load_run(run, checkpoint=checkpoint, data_path=options.data_path)
+    trained = load_run(run, weights=weights, data_path=options.data_path)
     archive = PolicyArchive()
     if not trained.is_main_process:
         observer = SILENCE

@@ -18,7 +18,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.deepspeed_config import batch_size_filled_in
-from harness.errors import RunError
+from harness.errors import NotFiniteError
 from harness.run.optimizer_file import NamedState
 from harness.training.engine import Engine
 from harness.training.optim import GroupedOptimizer
@@ -60,14 +60,14 @@ class ZeroEngine(Engine):
         """Take the optimizer's step with the mean over ranks of the gradients, and drop those.
 
         Raises:
-            RunError: A gradient is not finite.
+            NotFiniteError: A gradient is not finite.
         """
         self._deepspeed.step()
         # DeepSpeed leaves out a step with such a gradient without a word.
         if not self._deepspeed.was_step_applied():
-            raise RunError(
-                "a gradient is infinite or not a number; lower train.learning_rate, or look at the "
-                "images and the weights that the run started from"
+            raise NotFiniteError(
+                "a gradient is no finite number; checkpoints from before are kept; train again "
+                "with a lower train.learning_rate, or mend the images or weights that lead there"
             )
 
     def whole_weights(self) -> AbstractContextManager[None]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from rank_processes import (
 from two_processes import OVERRIDES
 
 import harness
+from harness.checkpoint import weights_digest
 from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
@@ -50,6 +52,24 @@ def test_eval_runs_on_ranks_and_prints_once(demo):
     assert [rank.code for rank in ranks] == [0, 0], ranks
     assert 0 < json.loads(ranks[0].out)["accuracy"]["test"] <= 1
     assert (ranks[1].out, ranks[1].err) == ("", "")
+
+
+def test_all_ranks_search_the_checkpoint_that_rank_0_chose(demo, tmp_path):
+    """As where a training goes on beside, or through a file system that shows one rank less."""
+    first, second = (shutil.copytree(demo[0], tmp_path / name) for name in ("first", "second"))
+    newest = newest_checkpoint(RunDir(first))
+    (newest / "ema.safetensors").unlink()
+    shutil.rmtree(second / "checkpoints")
+    rest = ("--target-bitops", "45%", "--evaluations", 5, "--out", tmp_path / "found", "--json")
+    told, silent = run_two(
+        "search", "--run", first, *rest, second=("search", "--run", second, *rest)
+    )
+    assert (told.code, silent.code) == (0, 0), (told, silent)
+    assert told.err.count(f"{newest} is passed over, the one before is used: ") == 1
+    assert (silent.out, silent.err) == ("", "")
+    journal = (tmp_path / "found/greedy_45pct/journal.jsonl").read_text().splitlines()[0]
+    before = newest_checkpoint(RunDir(first))
+    assert json.loads(journal)["weights"] == weights_digest(before)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import checkpoint
+from harness import checkpoint, trained_run
 from harness.checkpoint import load_candidates
 from harness.errors import CheckpointError, HarnessError, RunError
+from harness.run import checkpoint_folder
+from harness.run.checkpoint_folder import remove_old
 from harness.run.folder import RunDir
 from harness.run.network_file import save_network
 from harness.run.state_file import check_configuration, load_state
@@ -48,6 +51,50 @@ def test_digest_belongs_to_the_loaded_weights_though_newer_ones_come_in_between(
     digest = checkpoint.weights_digest
     monkeypatch.setattr("harness.trained_run.weights_digest", save_meanwhile)
     assert load_run(run).weights_digest == manifest_digest(run.path / CHECKPOINT)
+
+
+def with_step(checkpoint, step):
+    """Copy a checkpoint as that of another step, with a manifest that fits."""
+    copy = shutil.copytree(checkpoint, checkpoint.with_name(f"step_{step:08d}"))
+    content = json.dumps({**json.loads((copy / "state.json").read_text()), "step": step}).encode()
+    (copy / "state.json").write_bytes(content)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    digest = hashlib.sha256(content).hexdigest()
+    manifest["files"]["state.json"] = {"bytes": len(content), "sha256": digest}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    return copy
+
+
+READS = {
+    "checked": (checkpoint_folder, "read_checked"),
+    "digest": (trained_run, "weights_digest"),
+    "tensors": (trained_run, "load_supernet"),
+    "state": (trained_run, "load_state"),
+}
+
+
+@pytest.mark.parametrize("moment", READS)
+def test_a_later_checkpoint_is_taken_when_training_removes_the_one_that_is_read(
+    run, monkeypatch, caplog, moment
+):
+    """At any moment between the choice and the last look into it."""
+    first = run.path / CHECKPOINT
+    module, name = READS[moment]
+    read = getattr(module, name)
+    is_removed = []
+
+    def removed_before(*arguments, **named):
+        if not is_removed:
+            is_removed.append(True)  # First, for removing it reads it as well.
+            remove_old(run, keep=1, newest=with_step(first, 30))
+        return read(*arguments, **named)
+
+    logging.getLogger("harness").propagate = True
+    monkeypatch.setattr(module, name, removed_before)
+    trained = load_run(run)
+    assert [path.name for path in run.checkpoints.iterdir()] == ["step_00000030"]
+    assert trained.weights_digest == manifest_digest(run.checkpoints / "step_00000030")
+    assert "passed over" not in caplog.text
 
 
 def test_run_without_a_checkpoint_is_refused(run):

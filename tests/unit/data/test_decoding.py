@@ -1,6 +1,7 @@
 """Values of images come out right, or one line says why nobody can tell."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from harness.data.decoding import decode_image
+from harness.data.sample_keys import encoded_bytes
 from harness.errors import DataError
 
 
@@ -97,3 +99,42 @@ def test_8_bit_images_need_no_setting(mode):
     kind = "TIFF" if mode == "CMYK" else "PNG"
     decoded = decode_image(encoded(image, kind), place="row 0", significant_bits=None)
     assert np.asarray(decoded.convert("L")).min() >= 240
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_or_a_device_in_the_place_of_an_image_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to("/dev/zero")
+    for name in ("a.png", "b.png"):
+        entry = {"bytes": None, "path": str(tmp_path / name)}
+        with pytest.raises(
+            DataError, match=r"row 0 \(.*\) cannot be decoded: it is no regular file"
+        ):
+            decode_image(entry, place="row 0", significant_bits=None)
+        with pytest.raises(DataError, match="cannot be read: it is no regular file; restore"):
+            encoded_bytes(entry)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "DDS", "TGA"])
+def test_damaged_bytes_are_one_line_or_an_image_in_every_file_form(kind):
+    """Each plugin of Pillow raises classes of its own."""
+    image = Image.effect_noise((24, 24), 60).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **({"exif": exif} if kind in ("JPEG", "WEBP", "PNG") else {}))
+    content, generator = buffer.getvalue(), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in generator.integers(0, len(damaged), 3):
+            damaged[place] = generator.integers(0, 256)
+        cut = (
+            damaged[: generator.integers(1, len(damaged) + 1)]
+            if generator.random() < 0.3
+            else damaged
+        )
+        try:
+            decode_image({"bytes": bytes(cut), "path": None}, place="row 0", significant_bits=16)
+        except DataError:
+            continue

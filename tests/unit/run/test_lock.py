@@ -142,10 +142,23 @@ def test_a_folder_that_its_last_holder_removes_meanwhile_is_made_again(tmp_path,
         assert (folder / LOCK_FILE).is_file()
 
 
-def test_a_lock_file_that_is_a_link_to_nowhere_is_no_reason_to_wait_for_ever(tmp_path):
-    (tmp_path / LOCK_FILE).symlink_to(tmp_path / "gone" / "file")
-    with pytest.raises(FileNotFoundError), locked(tmp_path):
+@pytest.mark.parametrize("put", ["link to nowhere", "link to a file", "folder", "fifo"])
+@pytest.mark.timeout(20)
+def test_what_stands_in_the_place_of_the_lock_is_refused_and_kept(tmp_path, put):
+    path, precious = tmp_path / "run" / LOCK_FILE, tmp_path / "precious"
+    path.parent.mkdir()
+    precious.write_text("kept")
+    if put == "folder":
+        path.mkdir()
+    elif put == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(precious if put == "link to a file" else tmp_path / "gone")
+    message = r"run/\.lock is no file that a lock wrote; remove it"
+    with pytest.raises(RunError, match=message), locked(path.parent):
         pass
+    assert precious.read_text() == "kept"
+    assert os.path.lexists(path)
 
 
 def test_a_full_disk_keeps_nobody_from_the_lock(tmp_path, monkeypatch):
