@@ -1,0 +1,204 @@
+//! Policies drawn at random within a budget.
+//!
+//! `UniformDraw` draws each policy within the budget with the same probability. It counts, block by
+//! block, how many ways of completing a policy are left (dynamic programming as in Dyer, "Approximate
+//! counting by dynamic programming", 2003): costs are rounded down to a grid, so that every policy
+//! within the budget is among those that are counted, and those that are not within it are drawn again.
+//!
+//! Invariant: what is drawn is within the budget and depends on the generator alone.
+
+use rand::Rng;
+use rand_pcg::Pcg64Mcg;
+
+use crate::blocks::Block;
+use crate::budget::Budget;
+use crate::cost::{Aggregate, Costs};
+use crate::moves::{Costed, single_moves};
+use crate::network::Network;
+use crate::policy::Policy;
+use crate::strategy::Problem;
+
+/// Steps of the grid. Rounding adds at most one step per block, so few draws are in vain.
+const GRID: u64 = 20_000;
+
+/// Draws in vain before a walk takes their place: several limits can leave hardly any of them.
+const MAX_TRIES: u32 = 20_000;
+
+/// Steps of that walk for each block.
+const WALK: usize = 200;
+
+/// Draws policies with equal probability among all within a budget.
+#[derive(Debug, Clone)]
+pub struct UniformDraw {
+    budget: usize,
+    /// By block and option: the cost on the grid; `None` where a limit on largest costs forbids it.
+    steps: Vec<Vec<Option<usize>>>,
+    /// By block and steps left: the completions from that block on, each block's divided by its largest.
+    completions: Vec<Vec<f64>>,
+}
+
+impl UniformDraw {
+    /// Count the policies within one of a problem's budgets.
+    #[must_use]
+    pub fn new(problem: &Problem, budget: usize) -> Self {
+        let limits = &problem.budgets[budget];
+        let tightest = tightest(problem, limits);
+        let unit = tightest.map_or(1, |(_, limit)| limit.div_ceil(GRID).max(1));
+        let capacity = tightest.map_or(0, |(_, limit)| as_place(limit / unit));
+        let on_grid = |costs: &Costs| {
+            forbids_none(&problem.network, limits, costs)
+                .then(|| tightest.map_or(0, |(resource, _)| as_place(costs.get(resource) / unit)))
+        };
+        let blocks = problem.knapsack.blocks();
+        let steps: Vec<Vec<Option<usize>>> =
+            blocks.iter().map(|block| block.costs().iter().map(on_grid).collect()).collect();
+        let mut completions = vec![vec![1.0; capacity + 1]; steps.len() + 1];
+        for block in (0..steps.len()).rev() {
+            completions[block] = extended(&steps[block], &completions[block + 1]);
+        }
+        Self { budget, steps, completions }
+    }
+
+    /// Draw a policy.
+    #[must_use]
+    pub fn draw(&self, problem: &Problem, random: &mut Pcg64Mcg) -> Policy {
+        for _ in 0..MAX_TRIES {
+            let policy = self.draw_on_grid(problem, random);
+            let costed = problem.costed(policy);
+            if problem.budgets[self.budget].admits(&costed.costs) {
+                return costed.policy;
+            }
+        }
+        self.walk(problem, random)
+    }
+
+    fn draw_on_grid(&self, problem: &Problem, random: &mut Pcg64Mcg) -> Policy {
+        let mut left = self.completions[0].len() - 1;
+        let mut policy = Policy::smallest(&problem.network);
+        for (block, steps) in self.steps.iter().enumerate() {
+            let next = &self.completions[block + 1];
+            let weight = |step: &Option<usize>| {
+                step.and_then(|step| left.checked_sub(step)).map_or(0.0, |left| next[left])
+            };
+            let total: f64 = steps.iter().map(weight).sum();
+            let mut point = random.random::<f64>() * total;
+            let mut chosen = None;
+            for (option, step) in steps.iter().enumerate().filter(|(_, step)| weight(step) > 0.0) {
+                chosen = Some((option, step.unwrap_or_default()));
+                point -= weight(step);
+                if point < 0.0 {
+                    break;
+                }
+            }
+            let Some((option, step)) = chosen else { break };
+            problem.knapsack.blocks()[block].write(option, &mut policy);
+            left -= step;
+        }
+        policy
+    }
+
+    /// Draw by a walk that changes one block at a time within the budget: in the long run every policy
+    /// that it can reach is as likely as any other (Metropolis et al., 1953).
+    fn walk(&self, problem: &Problem, random: &mut Pcg64Mcg) -> Policy {
+        let blocks = problem.knapsack.blocks();
+        let mut policy = problem.cheapest[self.budget].clone();
+        for _ in 0..WALK * blocks.len() {
+            let block: &Block = &blocks[random.random_range(0..blocks.len())];
+            let mut next = policy.clone();
+            block.write(random.random_range(0..block.options().len()), &mut next);
+            let costed = problem.costed(next);
+            if problem.budgets[self.budget].admits(&costed.costs) {
+                policy = costed.policy;
+            }
+        }
+        policy
+    }
+}
+
+/// Bring a policy into a budget by random moves down, then spend what is left by random moves up.
+#[must_use]
+pub fn fitted(problem: &Problem, budget: usize, policy: Policy, random: &mut Pcg64Mcg) -> Policy {
+    let limits = &problem.budgets[budget];
+    let mut costed = problem.costed(policy);
+    while !limits.admits(&costed.costs) {
+        let lowers = |next: &Costed| limits.excess(&next.costs) < limits.excess(&costed.costs);
+        let Some(next) = random_move(problem, &costed, random, lowers) else {
+            costed = problem.costed(problem.cheapest[budget].clone());
+            break;
+        };
+        costed = next;
+    }
+    let mut from = costed;
+    loop {
+        let before = from.policy.clone();
+        let rises = |next: &Costed| {
+            limits.admits(&next.costs) && next.policy > before && is_up(&before, &next.policy)
+        };
+        let Some(next) = random_move(problem, &from, random, rises) else { return from.policy };
+        from = next;
+    }
+}
+
+fn is_up(before: &Policy, after: &Policy) -> bool {
+    let pairs = before.layers().iter().zip(after.layers());
+    pairs.clone().all(|(before, after)| before.weight <= after.weight && before.act <= after.act)
+}
+
+fn random_move(
+    problem: &Problem,
+    from: &Costed,
+    random: &mut Pcg64Mcg,
+    is_open: impl Fn(&Costed) -> bool,
+) -> Option<Costed> {
+    let moves = single_moves(&problem.network, &from.policy).into_iter();
+    let mut open: Vec<Costed> =
+        moves.map(|change| from.after(&problem.network, change)).filter(is_open).collect();
+    (!open.is_empty()).then(|| open.swap_remove(random.random_range(0..open.len())))
+}
+
+/// Return the limit on a sum that leaves the smallest part of the range of costs.
+fn tightest(problem: &Problem, budget: &Budget) -> Option<(usize, u64)> {
+    let network = &problem.network;
+    let sums = budget
+        .limits()
+        .iter()
+        .copied()
+        .filter(|&(resource, _)| network.aggregates()[resource] == Aggregate::Sum);
+    let room = |resource: usize, limit: u64| {
+        let largest: u64 = network.layers().iter().map(|it| it.costs().largest(resource)).sum();
+        let least = crate::budget::smallest_cost(network, resource);
+        as_float(limit.saturating_sub(least)) / as_float((largest - least).max(1))
+    };
+    sums.min_by(|a, b| room(a.0, a.1).total_cmp(&room(b.0, b.1)))
+}
+
+fn forbids_none(network: &Network, budget: &Budget, costs: &Costs) -> bool {
+    budget.limits().iter().all(|&(resource, limit)| {
+        network.aggregates()[resource] != Aggregate::Max || costs.get(resource) <= limit
+    })
+}
+
+/// Return how many completions there are with one block more, by steps left.
+fn extended(steps: &[Option<usize>], next: &[f64]) -> Vec<f64> {
+    let mut counts = vec![0.0; next.len()];
+    for step in steps.iter().flatten() {
+        for (count, completions) in counts.iter_mut().skip(*step).zip(next) {
+            *count += completions;
+        }
+    }
+    // Hundreds of layers have more policies than a float holds; ratios are all that is used.
+    let largest = counts.iter().copied().fold(0.0, f64::max);
+    if largest > 0.0 {
+        counts.iter_mut().for_each(|count| *count /= largest);
+    }
+    counts
+}
+
+fn as_place(steps: u64) -> usize {
+    usize::try_from(steps).unwrap_or(usize::MAX)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+fn as_float(cost: u64) -> f64 {
+    cost as f64
+}
