@@ -119,6 +119,14 @@ pub enum SearchError {
         /// Its candidates.
         others: String,
     },
+    /// A word that stands for nothing.
+    #[error("{name} is not among {known}; choose one of them")]
+    UnknownWord {
+        /// The word.
+        name: String,
+        /// The words there are, separated by commas.
+        known: &'static str,
+    },
     /// Ties with too many assignments.
     #[error(
         "ties join {count} layers, {layer} the first, in {options} ways, above {limit}; tie fewer or pin some"
@@ -373,6 +381,7 @@ impl SearchError {
             Self::NoLayers
             | Self::NoCandidates { .. }
             | Self::TiedTwice { .. }
+            | Self::UnknownWord { .. }
             | Self::TieCandidates { .. }
             | Self::NoLimit
             | Self::NoBudget

@@ -21,9 +21,10 @@ use crate::policy::{LayerBits, Policy};
 use self::bound::Bound;
 use self::choice::{Choice, choices};
 
-/// Most partial policies kept. Layer tables need some hundred; beyond, the best are kept and the
-/// solution is no longer proven.
-const MAX_STATES: usize = 200_000;
+/// Most partial policies kept, pass by pass: a narrow pass finds a policy near the best, with which the
+/// bounds leave fewer for the next. One limit needs some hundred. Where the last is too narrow, the
+/// solution is not proven.
+const BEAMS: [usize; 3] = [300, 5_000, 100_000];
 
 /// Above that many states, those beaten by another are looked for only under one limit.
 const MAX_PAIRWISE: usize = 4_000;
@@ -129,10 +130,24 @@ impl Knapsack {
             steps.push(choices);
         }
         let limits: Vec<u64> = sums.iter().map(|&(_, limit)| limit).collect();
-        let bound = Bound::new(&steps, &limits)?;
-        let (picks, value, is_proven) = run(&steps, &limits, &bound)?;
+        let mut bound = Bound::new(&steps, &limits)?;
+        let mut is_proven = false;
+        for max_states in BEAMS {
+            let end = run(&steps, &limits, &bound, max_states);
+            is_proven = end.is_whole;
+            if let Some((picks, value)) = end.best {
+                bound.improve(picks, value);
+            }
+            if is_proven {
+                break;
+            }
+        }
+        let (picks, value) = (bound.picks(), bound.value());
+        if picks.is_empty() {
+            return None;
+        }
         let mut policy = Policy::smallest(network);
-        for ((block, choices), pick) in self.blocks.iter().zip(&steps).zip(picks) {
+        for ((block, choices), &pick) in self.blocks.iter().zip(&steps).zip(picks) {
             block.write(choices[pick].option, &mut policy);
         }
         Some(Solution { policy, value, is_proven })
@@ -145,32 +160,26 @@ fn limits_of(network: &Network, budget: &Budget, kind: Aggregate) -> Vec<(usize,
     limits.filter(|&(resource, _)| network.aggregates()[resource] == kind).collect()
 }
 
-/// Return the choice for each block, their value, and whether it is proven to be the lowest.
-fn run(steps: &[Vec<Choice>], limits: &[u64], bound: &Bound) -> Option<(Vec<usize>, f64, bool)> {
+/// What came out of one pass over the blocks.
+struct End {
+    /// The best policy met that is better than the best known, as choices with their value.
+    best: Option<(Vec<usize>, f64)>,
+    /// Whether no partial policy was dropped without proof.
+    is_whole: bool,
+}
+
+/// Extend partial policies block by block, at most so many of them: those with the lowest bounds.
+fn run(steps: &[Vec<Choice>], limits: &[u64], bound: &Bound, max_states: usize) -> End {
     let start = State { costs: vec![0; limits.len()], value: 0.0, from: (0, 0) };
     let mut layers: Vec<Vec<State>> = vec![vec![start]];
-    let mut is_proven = true;
+    let mut is_whole = true;
     for (step, choices) in steps.iter().enumerate() {
-        let mut next = Vec::new();
-        for (place, state) in layers[step].iter().enumerate() {
-            for (pick, choice) in choices.iter().enumerate() {
-                let costs: Vec<u64> =
-                    state.costs.iter().zip(&choice.costs).map(|(sum, one)| sum + one).collect();
-                let value = state.value + choice.value;
-                if bound.may_lead_to_best(step + 1, &costs, value) {
-                    next.push(State { costs, value, from: (place, pick) });
-                }
-            }
-        }
-        let mut kept = without_beaten(next);
-        if kept.len() > MAX_STATES {
-            is_proven = false;
-            kept.sort_by(|a, b| {
-                bound
-                    .least(step + 1, &a.costs, a.value)
-                    .total_cmp(&bound.least(step + 1, &b.costs, b.value))
-            });
-            kept.truncate(MAX_STATES);
+        let mut kept = without_beaten(extended(&layers[step], step, choices, bound));
+        if kept.len() > max_states {
+            is_whole = false;
+            let least = |state: &State| bound.least(step + 1, &state.costs, state.value);
+            kept.sort_by(|a, b| least(a).total_cmp(&least(b)));
+            kept.truncate(max_states);
         }
         layers.push(kept);
     }
@@ -178,26 +187,38 @@ fn run(steps: &[Vec<Choice>], limits: &[u64], bound: &Bound) -> Option<(Vec<usiz
     let best = ends.min_by(|(_, a), (_, b)| {
         a.value.total_cmp(&b.value).then_with(|| a.costs.cmp(&b.costs))
     });
-    let Some((place, end)) = best else {
-        return known(bound, is_proven);
-    };
-    if end.value > bound.value() {
-        return known(bound, is_proven);
-    }
-    let (mut place, value) = (place, end.value);
+    let best = best.filter(|(_, end)| end.value < bound.value() || bound.picks().is_empty());
+    let Some((mut place, end)) = best else { return End { best: None, is_whole } };
     let mut picks = vec![0; steps.len()];
     for step in (0..steps.len()).rev() {
         let (before, pick) = layers[step + 1][place].from;
         picks[step] = pick;
         place = before;
     }
-    Some((picks, value, is_proven))
+    End { best: Some((picks, end.value)), is_whole }
 }
 
-/// Return the policy that the bound began with, where there is one.
-fn known(bound: &Bound, is_proven: bool) -> Option<(Vec<usize>, f64, bool)> {
-    let picks = bound.picks();
-    (!picks.is_empty()).then(|| (picks.to_vec(), bound.value(), is_proven))
+/// Extend partial policies by the choices of a step, where that may lead to the best whole one.
+fn extended(states: &[State], step: usize, choices: &[Choice], bound: &Bound) -> Vec<State> {
+    let may_be_taken = bound.may_be_taken(choices);
+    let open: Vec<(usize, &Choice)> = choices
+        .iter()
+        .enumerate()
+        .zip(may_be_taken)
+        .filter_map(|(choice, may)| may.then_some(choice))
+        .collect();
+    let mut next = Vec::new();
+    for (place, state) in states.iter().enumerate() {
+        for &(pick, choice) in &open {
+            let costs: Vec<u64> =
+                state.costs.iter().zip(&choice.costs).map(|(sum, one)| sum + one).collect();
+            let value = state.value + choice.value;
+            if bound.may_lead_to_best(step + 1, &costs, value) {
+                next.push(State { costs, value, from: (place, pick) });
+            }
+        }
+    }
+    next
 }
 
 /// Drop states that another is no worse than in value and in every cost.

@@ -17,7 +17,7 @@ pub mod random;
 /// The uniform policies alone.
 pub mod uniform;
 
-pub use by_name::{Settings, create, names};
+pub use by_name::{DEFAULT, Settings, create, names};
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;

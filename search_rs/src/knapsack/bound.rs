@@ -13,6 +13,12 @@ use super::choice::Choice;
 /// Steps of the search for multipliers.
 const STEPS: u32 = 200;
 
+/// Steps of that search under several limits.
+const ASCENT_STEPS: u32 = 1_500;
+
+/// Steps without a higher bound after which the pace is halved.
+const MAX_IDLE: u32 = 25;
+
 /// Factors around the best multipliers at which bounds are taken as well.
 const FACTORS: [f64; 7] = [0.6, 0.8, 0.93, 1.0, 1.07, 1.25, 1.7];
 
@@ -29,6 +35,8 @@ pub(super) struct Bound {
     multipliers: Vec<(Vec<f64>, Vec<f64>)>,
     picks: Vec<usize>,
     value: f64,
+    /// The lowest value of a policy within the limits before it was filled up.
+    unfilled: f64,
     slack: f64,
 }
 
@@ -50,6 +58,7 @@ impl Bound {
             multipliers: Vec::new(),
             picks: Vec::new(),
             value: f64::INFINITY,
+            unfilled: f64::INFINITY,
             slack: scale * ROUNDING,
         };
         let best = bound.climb(steps);
@@ -59,6 +68,27 @@ impl Bound {
             bound.multipliers.push((multipliers, sums));
         }
         Some(bound)
+    }
+
+    /// Return which choices of a step may stand in a policy that is no worse than the best known: the
+    /// bound over all blocks with that choice in place of the block's smallest.
+    pub(super) fn may_be_taken(&self, choices: &[Choice]) -> Vec<bool> {
+        let may = |choice: &Choice| {
+            self.multipliers.iter().all(|(multipliers, sums)| {
+                let least = choices.iter().map(|other| priced(other, multipliers));
+                let rise = priced(choice, multipliers) - least.fold(f64::INFINITY, f64::min);
+                let worth = multipliers.iter().zip(&self.limits).map(|(m, limit)| m * as_float(*limit));
+                sums[0] - worth.sum::<f64>() + rise <= self.value + self.slack
+            })
+        };
+        choices.iter().map(may).collect()
+    }
+
+    /// Take a better whole policy.
+    pub(super) fn improve(&mut self, picks: Vec<usize>, value: f64) {
+        if value < self.value {
+            (self.picks, self.value) = (picks, value);
+        }
     }
 
     /// Return the best whole policy known: a choice for each block; none if no step met one.
@@ -126,32 +156,33 @@ impl Bound {
         vec![high]
     }
 
-    /// Several limits: a subgradient ascent, each limit's cost in shares of the limit.
+    /// Several limits: a subgradient ascent with Polyak's steps, costs in shares of their limits.
     fn ascend(&mut self, steps: &[Vec<Choice>]) -> Vec<f64> {
-        let units: Vec<f64> =
-            (0..self.limits.len()).map(|place| first_multiplier(steps, place)).collect();
-        let mut multipliers = vec![0.0; units.len()];
+        let limits: Vec<f64> = self.limits.iter().map(|&limit| as_float(limit).max(1.0)).collect();
+        let mut multipliers = vec![0.0; limits.len()];
         let (mut best, mut highest) = (multipliers.clone(), f64::NEG_INFINITY);
-        for round in 0..STEPS {
+        let (mut pace, mut num_idle) = (1.0, 0);
+        for _ in 0..ASCENT_STEPS {
             let (costs, _, value) = self.meet(steps, &multipliers);
-            let over: Vec<f64> = costs
-                .iter()
-                .zip(&self.limits)
-                .map(|(cost, limit)| (as_float(*cost) - as_float(*limit)) / as_float(*limit).max(1.0))
-                .collect();
-            let height = value
-                + multipliers
-                    .iter()
-                    .zip(costs.iter().zip(&self.limits))
-                    .map(|(m, (cost, limit))| m * (as_float(*cost) - as_float(*limit)))
-                    .sum::<f64>();
+            let over: Vec<f64> =
+                costs.iter().zip(&limits).map(|(cost, limit)| as_float(*cost) / limit - 1.0).collect();
+            let worth = multipliers.iter().zip(&limits).zip(&over);
+            let height = value + worth.map(|((m, limit), over)| m * limit * over).sum::<f64>();
+            num_idle += 1;
             if height > highest {
-                highest = height;
+                (highest, num_idle) = (height, 0);
                 best.clone_from(&multipliers);
             }
-            let pace = 2.0 / (1.0 + f64::from(round) / 10.0);
-            for ((m, unit), over) in multipliers.iter_mut().zip(&units).zip(over) {
-                *m = (*m + pace * unit * over).max(0.0);
+            if num_idle > MAX_IDLE {
+                (pace, num_idle) = (0.5 * pace, 0);
+                multipliers.clone_from(&best);
+                continue;
+            }
+            let goal = if self.value.is_finite() { self.value } else { height + 0.1 * height.abs() };
+            let square: f64 = over.iter().map(|over| over * over).sum();
+            let length = pace * (goal - height).max(self.slack) / square.max(f64::MIN_POSITIVE);
+            for ((m, limit), over) in multipliers.iter_mut().zip(&limits).zip(over) {
+                *m = (*m + length * over / limit).max(0.0);
             }
         }
         best
@@ -171,7 +202,8 @@ impl Bound {
             }
         }
         let is_within = costs.iter().zip(&self.limits).all(|(cost, limit)| cost <= limit);
-        if is_within {
+        if is_within && value < self.unfilled {
+            self.unfilled = value;
             let filled = self.fill(steps, &mut picks, costs.clone(), value);
             if filled < self.value {
                 (self.picks, self.value) = (picks, filled);

@@ -45,17 +45,29 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         | E::CandidateTwice { .. }
         | E::CostCount { .. }
         | E::CostRange { .. }
-        | E::CostFalls { .. }
+        | E::ResourceCount { .. }
+        | E::LayerResources { .. }
+        | E::TieLayer { .. }
+        | E::TiedTwice { .. }
+        | E::TieCandidates { .. }
+        | E::TieTooLarge { .. }
+        | E::UnknownWord { .. }
         | E::CostSum { .. } => NetworkError::new_err(text),
         E::PolicyLength { .. }
         | E::PolicyShape { .. }
         | E::PolicyType { .. }
         | E::BitsRange { .. }
-        | E::NotCandidate { .. } => PolicyError::new_err(text),
-        E::BudgetTooSmall { .. } => BudgetError::new_err(text),
-        E::ScoreCount { .. } | E::ScoreNotFinite { .. } | E::ScoreType { .. } => {
-            ScoreError::new_err(text)
-        }
+        | E::NotCandidate { .. }
+        | E::BrokenTie { .. } => PolicyError::new_err(text),
+        E::BudgetTooSmall { .. }
+        | E::BudgetUnreachable { .. }
+        | E::LimitCount { .. }
+        | E::NoLimit
+        | E::NoBudget => BudgetError::new_err(text),
+        E::ScoreCount { .. }
+        | E::ScoreParts { .. }
+        | E::ScoreNotFinite { .. }
+        | E::ScoreType { .. } => ScoreError::new_err(text),
         E::UnknownStrategy { .. } | E::ErrorWeight { .. } | E::NoEvaluations => {
             OptionError::new_err(text)
         }

@@ -36,6 +36,9 @@ const STRATEGIES: [(&str, Create); 4] = [
     ("uniform", |_, _, _| Ok(Box::new(Uniform::default()))),
 ];
 
+/// Name of the strategy that is taken where none is named.
+pub const DEFAULT: &str = STRATEGIES[0].0;
+
 /// Return the names of the strategies, the default first.
 pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
     STRATEGIES.iter().map(|&(name, _)| name)

@@ -24,13 +24,14 @@ fn values(network: &Network, seed: u64) -> PairValues {
     })
 }
 
-/// Values that fall with bits, as errors do.
+/// Values that mostly fall with bits, as errors do; no two are alike.
 fn falling(network: &Network, seed: u64) -> PairValues {
     let noise = values(network, seed);
     PairValues::by(network, |layer, bits| {
-        let scale = (noise.of_layer(network, layer, network_bits(network, layer)) + 501.0) / 100.0;
+        let scale = (noise.of_layer(network, layer, network_bits(network, layer)) / 200.0).exp();
         let side = |bits: u8| 0.4_f64.powi(bits.into());
-        scale * (side(bits.weight.get()) + 2.0 * side(bits.act.get()))
+        let share = 1.0 + noise.of_layer(network, layer, bits) / 5000.0;
+        scale * share * (side(bits.weight.get()) + 2.0 * side(bits.act.get()))
     })
 }
 
