@@ -10,10 +10,11 @@
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 
+use crate::bits::{Bits, Candidates};
 use crate::blocks::Block;
 use crate::budget::Budget;
 use crate::cost::{Aggregate, Costs};
-use crate::moves::{Costed, single_moves};
+use crate::moves::{Costed, Move};
 use crate::network::Network;
 use crate::policy::Policy;
 use crate::strategy::Problem;
@@ -115,45 +116,72 @@ impl UniformDraw {
     }
 }
 
+/// Draw a policy with each group at any of its candidates, brought into a budget.
+#[must_use]
+pub fn wide(problem: &Problem, budget: usize, random: &mut Pcg64Mcg) -> Policy {
+    let mut policy = Policy::largest(&problem.network);
+    for group in problem.network.groups() {
+        let candidates = group.candidates().as_slice();
+        policy = policy.with_group(group, candidates[random.random_range(0..candidates.len())]);
+    }
+    fitted(problem, budget, policy, random)
+}
+
 /// Bring a policy into a budget by random moves down, then spend what is left by random moves up.
 #[must_use]
 pub fn fitted(problem: &Problem, budget: usize, policy: Policy, random: &mut Pcg64Mcg) -> Policy {
     let limits = &problem.budgets[budget];
     let mut costed = problem.costed(policy);
+    let mut open = free_groups(problem);
     while !limits.admits(&costed.costs) {
-        let lowers = |next: &Costed| limits.excess(&next.costs) < limits.excess(&costed.costs);
-        let Some(next) = random_move(problem, &costed, random, lowers) else {
-            costed = problem.costed(problem.cheapest[budget].clone());
-            break;
-        };
+        let excess = limits.excess(&costed.costs);
+        let lowers = |next: &Costed| limits.excess(&next.costs) < excess;
+        match random_move(problem, &costed, &mut open, Candidates::below, lowers, random) {
+            Some(next) => costed = next,
+            // Costs that fall with more bits, or several limits: no move helps by itself.
+            None => costed = problem.costed(problem.cheapest[budget].clone()),
+        }
+    }
+    let mut open = free_groups(problem);
+    let is_within = |next: &Costed| limits.admits(&next.costs);
+    while let Some(next) =
+        random_move(problem, &costed, &mut open, Candidates::above, is_within, random)
+    {
         costed = next;
     }
-    let mut from = costed;
-    loop {
-        let before = from.policy.clone();
-        let rises = |next: &Costed| {
-            limits.admits(&next.costs) && next.policy > before && is_up(&before, &next.policy)
-        };
-        let Some(next) = random_move(problem, &from, random, rises) else { return from.policy };
-        from = next;
-    }
+    costed.policy
 }
 
-fn is_up(before: &Policy, after: &Policy) -> bool {
-    let pairs = before.layers().iter().zip(after.layers());
-    pairs.clone().all(|(before, after)| before.weight <= after.weight && before.act <= after.act)
+fn free_groups(problem: &Problem) -> Vec<usize> {
+    let groups = problem.network.groups().iter().enumerate();
+    groups.filter(|(_, group)| group.is_free()).map(|(index, _)| index).collect()
 }
 
+/// Move a random group of those still open by one candidate. Groups for which that cannot be are
+/// closed: what does not help or fit now will not after other moves in the same direction.
 fn random_move(
     problem: &Problem,
     from: &Costed,
+    open: &mut Vec<usize>,
+    next_bits: impl Fn(&Candidates, Bits) -> Option<Bits>,
+    is_allowed: impl Fn(&Costed) -> bool,
     random: &mut Pcg64Mcg,
-    is_open: impl Fn(&Costed) -> bool,
 ) -> Option<Costed> {
-    let moves = single_moves(&problem.network, &from.policy).into_iter();
-    let mut open: Vec<Costed> =
-        moves.map(|change| from.after(&problem.network, change)).filter(is_open).collect();
-    (!open.is_empty()).then(|| open.swap_remove(random.random_range(0..open.len())))
+    while !open.is_empty() {
+        let place = random.random_range(0..open.len());
+        let group = &problem.network.groups()[open[place]];
+        let bits = from.policy.group_bits(group);
+        let next = next_bits(group.candidates(), bits).map(|to| {
+            from.after(&problem.network, Move { group: open[place], from: bits, to })
+        });
+        match next.filter(&is_allowed) {
+            Some(next) => return Some(next),
+            None => {
+                open.swap_remove(place);
+            }
+        }
+    }
+    None
 }
 
 /// Return the limit on a sum that leaves the smallest part of the range of costs.

@@ -297,6 +297,14 @@ pub enum SearchError {
         /// The weight.
         value: f64,
     },
+    /// A setting of the guided search that means nothing.
+    #[error("{name} is {value}, not a finite number of at least 0, or for refine_share a share up to 1; leave it out for the default")]
+    GuidedSetting {
+        /// Name of the setting.
+        name: &'static str,
+        /// The value.
+        value: f64,
+    },
     /// A search that may not look at anything.
     #[error("evaluations is 0, at least 1 is needed; leave it out for no limit")]
     NoEvaluations,
@@ -376,7 +384,9 @@ impl SearchError {
             Self::ScoreNotFinite { index, value } => {
                 vec![("index", count(index)), ("value", Real(value))]
             }
-            Self::ErrorWeight { value } => vec![("value", Real(value))],
+            Self::ErrorWeight { value } | Self::GuidedSetting { value, .. } => {
+                vec![("value", Real(value))]
+            }
             Self::NothingProposed { found } => vec![("found", count(found))],
             Self::NoLayers
             | Self::NoCandidates { .. }

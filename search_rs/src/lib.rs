@@ -21,6 +21,8 @@ pub mod error;
 pub mod knapsack;
 /// Which proposal of a step is taken.
 pub mod merit;
+/// What scores say of policies that were not evaluated.
+pub mod model;
 /// Single changes of a policy.
 pub mod moves;
 /// Layers in execution order with their costs, and which sides take the same bits.

@@ -10,6 +10,8 @@ pub mod by_name;
 pub mod evolution;
 /// The paper's bidirectional greedy rule.
 pub mod greedy;
+/// Policies chosen by a model of the scores.
+pub mod guided;
 /// Strategies one after the other, each with its share of the evaluations.
 pub mod parts;
 /// Policies drawn uniformly within the budget.

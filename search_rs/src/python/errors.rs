@@ -68,7 +68,10 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         | E::ScoreParts { .. }
         | E::ScoreNotFinite { .. }
         | E::ScoreType { .. } => ScoreError::new_err(text),
-        E::UnknownStrategy { .. } | E::ErrorWeight { .. } | E::NoEvaluations => {
+        E::UnknownStrategy { .. }
+        | E::ErrorWeight { .. }
+        | E::GuidedSetting { .. }
+        | E::NoEvaluations => {
             OptionError::new_err(text)
         }
         E::NothingProposed { .. } | E::NotFinished | E::Busy => StateError::new_err(text),

@@ -167,7 +167,9 @@ impl PySearchStatus {
 /// policy, and one set of evaluations serves all. `strategy` is one of `STRATEGIES`. `evaluations`
 /// bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape (n,
 /// layers, 2): starts and yardsticks. `seed` decides every draw. `error_weight` is of "greedy", the
-/// weight of the normalised score against the normalised cost saved (paper: 1.5). `known` are policies
+/// weight of the normalised score against the normalised cost saved (paper: 1.5). `refine_share` and
+/// `significance` are of "guided": the share of the evaluations that refinement may spend, and the
+/// standard errors by which it must lower the score. `known` are policies
 /// and their scores from before: answers that cost no evaluation, and data for a model.
 ///
 /// A search that is made anew and given the same scores asks the same: to resume one, answer from what
@@ -185,7 +187,7 @@ pub(super) struct PySearch(Session);
 impl PySearch {
     #[new]
     #[pyo3(signature = (network, budgets, *, strategy=None, evaluations=None, uniform=None, seed=0,
-                        error_weight=1.5, known=None))]
+                        error_weight=1.5, refine_share=None, significance=None, known=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only settings of a Python constructor")]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 reads sequences into vectors")]
     fn new(
@@ -196,6 +198,8 @@ impl PySearch {
         uniform: Option<&Bound<'_, PyAny>>,
         seed: u64,
         error_weight: f64,
+        refine_share: Option<f64>,
+        significance: Option<f64>,
         known: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
     ) -> PyResult<Self> {
         let core = &network.0;
@@ -210,7 +214,12 @@ impl PySearch {
             archive.record(&policies, &read_score_rows(&scores, policies.len())?)?;
         }
         let name = strategy.unwrap_or(strategy::DEFAULT);
-        let settings = Settings { error_weight };
+        let defaults = Settings::default();
+        let settings = Settings {
+            error_weight,
+            refine_share: refine_share.unwrap_or(defaults.refine_share),
+            significance: significance.unwrap_or(defaults.significance),
+        };
         let strategy = strategy::create(name, &problem, &settings, evaluations)?;
         Ok(Self(Session::new(problem, strategy, archive, evaluations)?))
     }

@@ -3,6 +3,7 @@
 use crate::error::SearchError;
 use crate::strategy::evolution::Evolution;
 use crate::strategy::greedy::{Greedy, GreedySettings};
+use crate::strategy::guided::{Guided, GuidedSettings};
 use crate::strategy::parts::{Part, Parts};
 use crate::strategy::random::Random;
 use crate::strategy::uniform::Uniform;
@@ -13,19 +14,27 @@ use crate::strategy::{Problem, Strategy};
 pub struct Settings {
     /// Greedy: weight of the normalised score against the normalised cost saved (paper: 1.5).
     pub error_weight: f64,
+    /// Guided: share of the evaluations that refinement may spend.
+    pub refine_share: f64,
+    /// Guided: standard errors by which a refinement must lower the score.
+    pub significance: f64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { error_weight: 1.5 }
+        Self { error_weight: 1.5, refine_share: 0.1, significance: 2.0 }
     }
 }
+
+/// Evaluations of a guided search without a limit.
+const GUIDED_EVALUATIONS: u64 = 300;
 
 type Create =
     fn(&Problem, &Settings, Option<u64>) -> Result<Box<dyn Strategy>, SearchError>;
 
 /// The strategies by name; the first is the default.
-const STRATEGIES: [(&str, Create); 4] = [
+const STRATEGIES: [(&str, Create); 5] = [
+    ("guided", guided),
     ("greedy", greedy),
     ("evolution", |problem, _, _| {
         each_budget(problem, None, |budget| Ok(Box::new(Evolution::new(problem, budget))))
@@ -59,6 +68,26 @@ pub fn create(
         return Err(SearchError::UnknownStrategy { name: name.to_owned(), known });
     };
     create(problem, settings, limit)
+}
+
+fn guided(
+    problem: &Problem,
+    settings: &Settings,
+    limit: Option<u64>,
+) -> Result<Box<dyn Strategy>, SearchError> {
+    for (name, value) in
+        [("refine_share", settings.refine_share), ("significance", settings.significance)]
+    {
+        if !value.is_finite() || value < 0.0 || (name == "refine_share" && value > 1.0) {
+            return Err(SearchError::GuidedSetting { name, value });
+        }
+    }
+    let own = GuidedSettings {
+        evaluations: limit.unwrap_or(GUIDED_EVALUATIONS),
+        refine_share: settings.refine_share,
+        significance: settings.significance,
+    };
+    Ok(Box::new(Guided::new(problem, own)))
 }
 
 fn greedy(
