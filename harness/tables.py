@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from harness.problem.budget import format_amount
-from harness.problem.cost import MB, Resource, bitops, ledger, weight_bytes
+from harness.problem.cost import Resource, bitops, ledger, weight_bytes
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy, policy_rows
+from harness.problem.units import MB
 
 if TYPE_CHECKING:
     from harness.run.folder import RunDir

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from harness.errors import ConversionError
-from harness.problem.cost import MB, G, bitops, same_bits_policy, weight_bytes
+from harness.problem.cost import bitops, same_bits_policy, weight_bytes
 from harness.problem.network import NetworkSpec
+from harness.problem.units import MB, G
 from harness.quant.convert import describe_network
 from harness.run.config import QuantConfig
 
