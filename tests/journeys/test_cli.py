@@ -58,7 +58,7 @@ def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
     ("arguments", "message"),
     [
         (("bitops", "resnet19"), "did you mean"),
-        (("bitops", "resnet18", "--convention", "mine"), "the only one is paper"),
+        (("bitops", "resnet18", "--convention", "mine"), "choose all or one of paper, first"),
         (("bitops", "resnet8", "--policy", "p.json", "--act-bits", "4"), "exclude each other"),
         (("bitops", "resnet8", "--policy", "p.json"), "policy p.json cannot be read"),
         (("eval", "--run", "nowhere", "--policy", "4/4"), "nowhere is not a run"),
