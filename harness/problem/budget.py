@@ -111,7 +111,9 @@ def parse_budget(
         resource = _resource(name, known)
         if name in found:
             raise BudgetError(f"budget {name} is given twice; give each resource one limit")
-        limit = _parsed(amount, network, resource, head=f"budget {name}=", option="--budget")
+        limit = _parsed(
+            amount, network, resource, head=f"budget {name}=", option=f"--budget {name}"
+        )
         found[name] = Limit(resource=resource, text=amount, amount=limit)
     if not found:
         raise BudgetError("no budget is given; write --budget bitops=5.5G or --target-bitops 5.5G")
