@@ -76,8 +76,10 @@ def network_graph(
     graph, on_meta = trace(model, input_size, training=training)
     # The graph must know its modules to tell which operations change something.
     alive = fx.GraphModule(on_meta, graph).graph
-    alive.eliminate_dead_code(lambda node: node.is_impure() or is_in_place(node))
     modules = dict(on_meta.named_modules())
+    alive.eliminate_dead_code(
+        lambda node: node.is_impure() or _changes_what_others_read(node, modules)
+    )
     # From here on only what the output depends on: spare heads are neither counted nor pinned.
     negative = can_be_negative(alive, modules)
     readers = _image_readers(alive, modules)
@@ -169,6 +171,14 @@ def _hands_on(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
         return False
     module = modules[str(node.target)]
     return isinstance(module, UNCHANGING_MODULES) or type(module).__name__ == "DropPath"
+
+
+def _changes_what_others_read(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Return whether an operation counts though nothing reads its result by the result's name."""
+    if is_in_place(node):
+        return True
+    sources = node.all_input_nodes
+    return bool(sources) and len(sources[0].users) > 1 and _changes_its_input(node, modules)
 
 
 def _changes_its_input(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

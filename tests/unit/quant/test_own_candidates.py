@@ -132,6 +132,20 @@ def test_a_tensor_is_known_by_whatever_name(way: str, is_shared: bool) -> None:
     assert tied_names(described(Branches(way), SHARED)) == ([{"a", "b"}] if is_shared else [])
 
 
+@pytest.mark.parametrize("way", ["before it is changed in place", "module in place"])
+def test_what_is_changed_in_place_and_read_by_its_old_name_is_computed(way: str) -> None:
+    """The graph must not drop a ReLU in place whose result nothing reads by name."""
+    torch.manual_seed(0)
+    model = Branches(way).eval()
+    images = torch.randn(4, 3, 8, 8)
+    with torch.no_grad():
+        expected = model(images)
+        network = described(model, SHARED)
+        supernet = convert(model, network).eval()
+        found = supernet(images, supernet.encode_float())
+    assert torch.equal(found, expected)
+
+
 def test_layers_that_keep_their_bits_are_tied_to_none() -> None:
     class TwoHeads(nn.Module):
         def __init__(self) -> None:
