@@ -1,5 +1,6 @@
 """What a configuration says of single layers: candidates of their own, and which are tied."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -8,6 +9,8 @@ from harness.errors import ConfigError, short
 from harness.problem.network import LayerSpec
 from harness.problem.ties import SIDES, Member, Side, Ties, merged
 from harness.run.quant_config import QuantConfig
+
+logger = logging.getLogger(__name__)
 
 
 def with_own_candidates(
@@ -58,7 +61,13 @@ def ties_of(layers: Sequence[LayerSpec], inputs: Sequence[str], config: QuantCon
             )
         groups += [[(index, side) for index in fitting] for side in SIDES]
     if config.tie_shared_inputs:
-        groups += _shared_inputs(layers, inputs)
+        shared = [group for group in _shared_inputs(layers, inputs) if len(group) > 1]
+        if not shared:
+            logger.warning(
+                "quant.tie_shared_inputs ties nothing: no two free layers read one tensor; leave "
+                "it out"
+            )
+        groups += shared
     return merged(groups)
 
 

@@ -293,7 +293,11 @@ def test_a_supernet_keeps_to_its_ties() -> None:
             supernet(images, Policy(bits))
 
 
-def test_describing_twice_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_shared_inputs_that_are_not_there_are_said(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        of_timm("resnet18", QuantConfig(ties=("layer1.*",)))
-    assert caplog.records == []
+        of_timm("resnet18", QuantConfig(ties=("layer1.*",), tie_shared_inputs=True))
+        assert caplog.records == []
+        of_timm("mobilenetv2_100", SHARED)
+    assert [record.getMessage() for record in caplog.records] == [
+        "quant.tie_shared_inputs ties nothing: no two free layers read one tensor; leave it out"
+    ]
