@@ -165,18 +165,24 @@ def bitops(
     ] = None,
     in_channels: Annotated[int, typer.Option(min=1, max=2**16)] = 3,
     num_classes: Annotated[int, typer.Option(min=1, max=2**24)] = 1000,
-    convention: Annotated[str, typer.Option(help="How BitOPs are counted: paper.")] = "paper",
+    convention: Annotated[
+        str,
+        typer.Option(
+            help="How BitOPs count: paper, first-activation-32, ends-excluded, uniform, or all."
+        ),
+    ] = "paper",
     json: JsonOption = False,
 ) -> None:
-    """Account the BitOPs and the model size of a network under a policy (4/4 by default)."""
+    """Account BitOPs, model size and inputs of a network under a policy (4/4 by default)."""
     from harness.models import create_model, default_input_size
+    from harness.problem.conventions import ALL, convention_named
     from harness.problem.cost import same_bits_policy
     from harness.quant.convert import describe_network
     from harness.run.config import ModelConfig, QuantConfig
     from harness.run.policy_file import load_policy
 
-    if convention != "paper":
-        raise ConfigError(f"convention {convention} is unknown; the only one is paper")
+    if convention != ALL:
+        convention_named(convention)  # Refuses a mistake before the network is made.
     if policy_file is not None and (weight_bits or act_bits):
         raise ConfigError("--policy and --weight-bits or --act-bits exclude each other; give one")
     size = input_size or default_input_size(model)[1]
@@ -194,7 +200,8 @@ def bitops(
         if policy_file is not None
         else same_bits_policy(network, weight_bits=weight_bits or 4, act_bits=act_bits or 4)
     )
-    _show(tables.ledger_json(network, policy), tables.ledger_table(network, policy), json=json)
+    values = tables.ledger_json(network, policy, convention)
+    _show(values, tables.ledger_table(network, policy, convention), json=json)
 
 
 @app.command()

@@ -26,7 +26,7 @@ DECIDING = {
     "data.crop_padding", "data.horizontal_flip", "data.train_split", "data.test_split",
     "data.split_by", "data.search_share", "data.significant_bits",
     "quant.weight_candidates", "quant.act_candidates", "quant.depthwise_min_bits",
-    "quant.keep_float",
+    "quant.layers", "quant.tie_shared_inputs", "quant.ties", "quant.keep_float",
     "train.mode", "train.epochs", "train.batch_size", "train.num_random_passes",
     "train.learning_rate", "train.momentum", "train.weight_decay", "train.step_learning_rate",
     "train.warmup_epochs", "train.label_smoothing", "train.gradient_clip", "train.ema_decay",

@@ -8,8 +8,8 @@ from watching import Watcher
 
 from harness import process_group, tables
 from harness.errors import RunError
-from harness.problem import budget
 from harness.problem.cost import Resource, bitops, policy_cost
+from harness.problem.units import Units
 from harness.run.policy_file import load_policy
 from harness.search import driver
 from harness.search.archive import PolicyArchive
@@ -108,12 +108,11 @@ SECONDS = Resource(
     of_layer=lambda layer, weight_bits, act_bits: (
         layer.macs * (1 + max(weight_bits, act_bits) // 5)
     ),
+    units=Units(factors={"s": 1.0}, bare="s", examples="3s"),
 )
 
 
-def test_targets_may_limit_another_resource(trained, tmp_path, monkeypatch):
-    units = budget.Units(factors={"s": 1.0}, bare="s", examples="3s")
-    monkeypatch.setitem(budget.UNITS, "latency", units)
+def test_targets_may_limit_another_resource(trained, tmp_path):
     options = driver.SearchOptions(resource=SECONDS, evaluations=15)
     (outcome,) = driver.search(trained.run, ["80%"], out=tmp_path, options=options)
     network = trained.network
