@@ -51,7 +51,8 @@ class ModelConfig(Section):
     """Which network is trained."""
 
     name: str = "resnet8"
-    """`resnet8`, `resnet20` (CIFAR-style, built in) or any convolutional timm model."""
+    """`resnet8`, `resnet20` (CIFAR-style), `mobilenetv2_small` (inverted residuals), which are
+    built in, or any convolutional timm model."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the hub or a filled cache)."""
     weights: Path | None = None
