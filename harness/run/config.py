@@ -36,6 +36,9 @@ MAX_CANDIDATE_BITS = 8
 
 MIN_CANDIDATE_BITS = 2
 
+Score = Literal["kl", "cross_entropy", "errors"]
+"""What proposals of a search are compared by."""
+
 BitWidths = Annotated[tuple[int, ...], Field(min_length=1)]
 
 
@@ -207,6 +210,12 @@ class EvalConfig(Section):
 class SearchConfig(Section):
     """How policies are scored while searching."""
 
+    score: Annotated[Score, Since(format=4, before="errors")] = "kl"
+    """What proposals are compared by, a mean over images, lower is better; natural logarithms in
+    float64. `kl`: KL(softmax(t) || softmax(logits)) from the max policy's logits t, the term by
+    which the paper trains random policies. `cross_entropy`: of the right class. `errors`: the share
+    of wrong images (paper: top-1), which ranks policies that are close by far less
+    (docs/results/scores.md). Finalists are compared by their accuracy whatever this is."""
     error_weight: float = Field(default=1.5, gt=0)
     """Weight of the normalised error against the normalised BitOPs saved (paper: 1.5)."""
     images: int | None = Field(default=None, ge=1)
