@@ -71,11 +71,14 @@ def mcnemar_p(only_first: int, only_second: int, *, is_mid_p: bool = True) -> fl
     """
     if only_first < 0 or only_second < 0:
         raise ValueError(f"{only_first} and {only_second} images are no counts")
-    if only_first == only_second:
-        return 1.0
     smaller, num_images = min(only_first, only_second), only_first + only_second
+    if num_images == 0:
+        return 1.0
     at_split, up_to_split = _binomial_half(smaller, num_images)
-    return min(1.0, 2 * up_to_split - (at_split if is_mid_p else 0))
+    if only_first == only_second:
+        # Both tails hold the even split; so does the source's appendix.
+        return 1 - at_split / 2 if is_mid_p else 1.0
+    return 2 * up_to_split - (at_split if is_mid_p else 0)
 
 
 def are_told_apart(

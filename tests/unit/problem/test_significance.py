@@ -41,10 +41,13 @@ def test_p_values_are_those_of_exact_fractions(only_first, only_second):
     num_images, smaller = only_first + only_second, min(only_first, only_second)
     tail = Fraction(sum(comb(num_images, k) for k in range(smaller + 1)), 2**num_images)
     at = Fraction(comb(num_images, smaller), 2**num_images)
-    assert mcnemar_p(only_first, only_second, is_mid_p=False) == pytest.approx(
-        float(min(1, 2 * tail)), rel=1e-9
-    )
-    assert mcnemar_p(only_first, only_second) == pytest.approx(float(2 * tail - at), rel=1e-9)
+    exact = min(Fraction(1), 2 * tail)
+    # By the appendix of Fagerland, Lydersen and Laake (2013), the even split included.
+    mid_p = 1 - at / 2 if only_first == only_second else exact - at
+    if num_images == 0:
+        mid_p = Fraction(1)
+    ours = [mcnemar_p(only_first, only_second, is_mid_p=is_mid_p) for is_mid_p in (False, True)]
+    assert ours == pytest.approx([float(exact), float(mid_p)], rel=1e-9)
     assert mcnemar_p(only_first, only_second) == mcnemar_p(only_second, only_first)
 
 
@@ -63,7 +66,8 @@ def test_p_values_of_a_published_table():
 
 
 def test_policies_that_disagree_nowhere_are_equal():
-    assert mcnemar_p(0, 0) == mcnemar_p(0, 0, is_mid_p=False) == mcnemar_p(5, 5) == 1
+    assert mcnemar_p(0, 0) == mcnemar_p(0, 0, is_mid_p=False) == 1
+    assert mcnemar_p(5, 5, is_mid_p=False) == 1
 
 
 def test_counts_below_zero_are_refused():
