@@ -1,4 +1,4 @@
-"""Run by torchrun in two processes: score policies of one supernet, and print what each rank got."""
+"""Run by torchrun in two processes: score policies of a supernet, print what each rank got."""
 
 import json
 import sys
