@@ -54,8 +54,7 @@ class ModelConfig(Section):
     """Which network is trained."""
 
     name: str = "resnet8"
-    """`resnet8`, `resnet20` (CIFAR-style), `mobilenetv2_small` (inverted residuals), which are
-    built in, or any convolutional timm model."""
+    """`resnet8`, `resnet20`, `mobilenetv2_small` (built in), or any convolutional timm model."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the hub or a filled cache)."""
     weights: Path | None = None
@@ -211,10 +210,9 @@ class SearchConfig(Section):
     """How policies are scored while searching."""
 
     score: Annotated[Score, Since(format=4, before="errors")] = "kl"
-    """What proposals are compared by, a mean over images, lower is better; natural logarithms in
-    float64. `kl`: KL(softmax(t) || softmax(logits)) from the max policy's logits t, the term by
-    which the paper trains random policies. `cross_entropy`: of the right class. `errors`: the share
-    of wrong images (paper: top-1), which ranks policies that are close by far less
+    """What proposals are compared by, a mean over images, lower is better. `kl`: from the max
+    policy's logits t, KL(softmax(t) || softmax(logits)), as the paper trains random policies;
+    `cross_entropy`; or `errors` (paper: top-1), which ranks near policies less well
     (docs/results/scores.md). Finalists are compared by their accuracy whatever this is."""
     error_weight: float = Field(default=1.5, gt=0)
     """Weight of the normalised error against the normalised BitOPs saved (paper: 1.5)."""
