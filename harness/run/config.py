@@ -33,12 +33,15 @@ from harness.run.yaml_values import MAX_DEPTH, parse_yaml, read_mapping
 
 logger = logging.getLogger(__name__)
 
+Score = Literal["kl", "cross_entropy", "errors"]
+"""What proposals of a search are compared by."""
+
 
 class ModelConfig(Section):
     """Which network is trained."""
 
     name: str = "resnet8"
-    """`resnet8`, `resnet20` (CIFAR-style, built in) or any convolutional timm model."""
+    """`resnet8`, `resnet20`, `mobilenetv2_small` (built in), or any convolutional timm model."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the hub or a filled cache)."""
     weights: Path | None = None
@@ -156,6 +159,11 @@ class EvalConfig(Section):
 class SearchConfig(Section):
     """How policies are scored while searching."""
 
+    score: Annotated[Score, Since(format=4, before="errors")] = "kl"
+    """What proposals are compared by, a mean over images, lower is better. `kl`: from the max
+    policy's logits t, KL(softmax(t) || softmax(logits)), as the paper trains random policies;
+    `cross_entropy`; or `errors` (paper: top-1), which ranks near policies less well
+    (docs/results/scores.md). Finalists are compared by their accuracy whatever this is."""
     error_weight: float = Field(default=1.5, gt=0)
     """Weight of the normalised error against the normalised BitOPs saved (paper: 1.5)."""
     images: int | None = Field(default=None, ge=1)

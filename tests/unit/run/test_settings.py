@@ -37,7 +37,8 @@ NOT_DECIDING = {
     "train.validate_every_epochs", "train.checkpoint_every_epochs", "train.keep_checkpoints",
     "train.rank_timeout_seconds",
     "eval.batch_size", "eval.recalibrate_images",
-    "search.error_weight", "search.images", "search.recalibrate_images", "search.finalists",
+    "search.error_weight", "search.score", "search.images", "search.recalibrate_images",
+    "search.finalists",
 }  # fmt: skip
 
 NAMES = list(setting_names(Config))
