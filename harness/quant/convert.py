@@ -23,6 +23,7 @@ from harness.quant.norms import (
     is_switchable,
 )
 from harness.quant.operations import OPERATIONS, operation_of
+from harness.quant.segments import EvaluationGraph
 from harness.quant.supernet import Supernet
 from harness.run.config import QuantConfig
 
@@ -121,6 +122,8 @@ def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
         norm_behind=switched,
         in_training=compile_graph(training.graph, model, network, switched),
         in_evaluation=compile_graph(evaluation.graph, model, network, switched),
+        # Compiling gives the graph its second input, so this comes behind.
+        evaluation_graph=EvaluationGraph(evaluation.graph),
     )
 
 
