@@ -170,7 +170,7 @@ class _Draft:
             given_slots = self._task_of[key].sources[len(segment.sources) :]
             for item, slot in zip(segment.given, given_slots, strict=True):
                 if item.part == "statistics":
-                    self.statistics[policy, item.index] = slot
+                    self.statistics[policy, item.number] = slot
 
     def slot(self, value: int, policy: int) -> int:
         """Return where a value of a policy lies."""
@@ -182,10 +182,10 @@ class _Draft:
 
     def _slot_given(self, item: Given, policy: int) -> int:
         if item.part == "statistics" and self._own_statistics is not None:
-            return self._new_slot(self._own_statistics(policy, item.index))
+            return self._new_slot(self._own_statistics(policy, item.number))
         key = (item, self._shared.given[item][policy])
         if key not in self._slot_of:
-            held = getattr(self._policies[policy], item.part)[item.index]
+            held = getattr(self._policies[policy], item.part)[item.number]
             self._slot_of[key] = self._new_slot(held)
         return self._slot_of[key]
 

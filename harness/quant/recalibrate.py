@@ -6,7 +6,6 @@ average over the batches, weighted by their sizes, and so do not depend on a mom
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -57,20 +56,19 @@ def with_reestimated_statistics(
 def _moving(
     supernet: Supernet, policies: Sequence[PolicyInputs], batch: Tensor
 ) -> "_Shared | _Separate":
-    """Return statistics for policies that are moved together where the network allows it."""
+    """Return statistics of policies, shared where the network allows it."""
     if len(policies) == 1:
         return _Separate(supernet, policies)
-    starts = cache(lambda policy: supernet.statistics(policies[policy]))
-    # Policies stay in these groups, or one's statistics would be moved with others' twice a batch.
+    starts = [supernet.statistics(inputs) for inputs in policies]
+    # Policies stay in the groups of the first batch: each group has statistics of its own, and
+    # moves them once a batch.
     plans = plans_of(
         supernet,
         policies,
         batch,
-        own_statistics=lambda policy, norm: starts(policy)[norm].copied(),
+        own_statistics=lambda policy, norm: starts[policy][norm].copied(),
     )
-    if plans is None:
-        return _Separate(supernet, policies)
-    return _Shared(supernet, policies, plans)
+    return _Separate(supernet, policies) if plans is None else _Shared(supernet, starts, plans)
 
 
 class _Separate:
@@ -93,13 +91,13 @@ class _Separate:
 
 
 class _Shared:
-    """Statistics that policies share where they are alike."""
+    """Statistics that are one tensor for all policies that compute alike up to the norm."""
 
     def __init__(
-        self, supernet: Supernet, policies: Sequence[PolicyInputs], plans: Sequence[Plan]
+        self, supernet: Supernet, starts: Sequence[Sequence[Statistics]], plans: Sequence[Plan]
     ) -> None:
         self._supernet = supernet
-        self._policies = policies
+        self._starts = starts
         self._plans = plans
 
     def move(self, batch: Tensor, *, share: float) -> None:
@@ -112,11 +110,11 @@ class _Shared:
 
     def statistics(self) -> list[list[Statistics]]:
         """Return each policy's statistics, one for each norm."""
-        # Norms that evaluation does not reach keep what they have.
-        own = [
-            [one.copied() for one in self._supernet.statistics(inputs)] for inputs in self._policies
+        slots = {
+            key: plan.values[slot] for plan in self._plans for key, slot in plan.statistics.items()
+        }
+        # A norm that evaluation does not reach keeps what it has.
+        return [
+            [slots.get((policy, norm)) or one.copied() for norm, one in enumerate(own)]
+            for policy, own in enumerate(self._starts)
         ]
-        for plan in self._plans:
-            for (policy, norm), slot in plan.statistics.items():
-                own[policy][norm] = plan.values[slot]
-        return own

@@ -6,7 +6,7 @@ two policies compute a segment alike, bit for bit, where all that it reads is al
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ class Given(NamedTuple):
     """One item of what a policy gives, by the field of `PolicyInputs` that it stands in."""
 
     part: str
-    index: int
+    number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,108 +81,122 @@ class _Draft:
 
     nodes: list[fx.Node]
     depends_on: set[int]
-    """Itself and all segments before it that its values depend on."""
+    """Its place, and those of all segments that its values depend on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cut:
+    """Which operations go together."""
+
+    drafts: list[_Draft]
+    given: dict[fx.Node, Given]
+    """The nodes that take an item out of the policy."""
+    constants: dict[fx.Node, None]
+    """The nodes that depend on neither images nor policy, in order."""
+    place_of: dict[fx.Node, int]
+    """The place of the segment that an operation is in."""
+    number_of: dict[fx.Node, int]
+    """The number of each value that others read."""
 
 
 def _segmented(graph: fx.Graph) -> SegmentedNetwork:
-    given = _given_nodes(graph)
-    drafts, place_of = _drafts(graph, given)
+    cut = _cut(graph)
+    norms = Counter(item.number for item in cut.given.values() if item.part == "statistics")
     (output,) = (node for node in graph.nodes if node.op == "output")
-    number_of: dict[fx.Node, int] = {}
-    for node in graph.nodes:
-        if node.op == "placeholder" and node.target != POLICY_INPUTS:
-            number_of[node] = IMAGES
-        elif node in place_of and _leaves(node, place_of):
-            number_of[node] = len(number_of)
-    segments = tuple(
-        _segment(draft, place_of=place_of, number_of=number_of, given=given, drafts=drafts)
-        for draft in drafts
-    )
-    norms = Counter(item.index for item in given.values() if item.part == "statistics")
     return SegmentedNetwork(
-        segments=segments,
-        logits=number_of[output.all_input_nodes[0]],
-        makers={number_of[node]: place for node, place in place_of.items() if node in number_of},
-        repeated_norms=tuple(index for index, calls in norms.items() if calls > 1),
+        segments=tuple(_segment(place, cut) for place in range(len(cut.drafts))),
+        logits=cut.number_of[output.all_input_nodes[0]],
+        makers={
+            number: cut.place_of[node]
+            for node, number in cut.number_of.items()
+            if node in cut.place_of
+        },
+        repeated_norms=tuple(norm for norm, calls in norms.items() if calls > 1),
     )
 
 
-def _given_nodes(graph: fx.Graph) -> dict[fx.Node, Given]:
-    """Return the nodes that take an item out of the policy."""
+def _cut(graph: fx.Graph) -> _Cut:
     (inputs,) = (node for node in graph.nodes if node.target == POLICY_INPUTS)
-    return {
-        item: Given(str(part.args[1]), int(item.args[1]))
-        for part in inputs.users
-        for item in part.users
-    }
-
-
-def _drafts(
-    graph: fx.Graph, given: dict[fx.Node, Given]
-) -> tuple[list[_Draft], dict[fx.Node, int]]:
-    """Return which operations go together, and the place of each."""
-    (inputs,) = (node for node in graph.nodes if node.target == POLICY_INPUTS)
-    of_policy = {*inputs.users, *given}
-    drafts: list[_Draft] = []
-    place_of: dict[fx.Node, int] = {}
+    cut = _Cut(
+        drafts=[],
+        given={
+            item: Given(str(part.args[1]), int(item.args[1]))
+            for part in inputs.users
+            for item in part.users
+        },
+        constants={},
+        place_of={},
+        number_of={},
+    )
     for node in graph.nodes:
-        if node.op in ("placeholder", "get_attr", "output") or node in of_policy:
+        if node.op in ("placeholder", "output") or node in inputs.users or node in cut.given:
             continue
-        sources = {place_of[source] for source in node.all_input_nodes if source in place_of}
-        is_layer = any(
-            given[source].part == "weights" for source in node.all_input_nodes if source in given
-        )
-        place = None if is_layer else _deciding(sources, drafts)
-        if place is None:
-            place = len(drafts)
-            drafts.append(_Draft([], {place}.union(*(drafts[at].depends_on for at in sources))))
-        drafts[place].nodes.append(node)
-        place_of[node] = place
-    return drafts, place_of
+        if all(source in cut.constants for source in node.all_input_nodes):
+            cut.constants[node] = None
+        else:
+            _place(node, cut)
+    for node in graph.nodes:
+        if node.op == "placeholder" and node is not inputs:
+            cut.number_of[node] = IMAGES
+        elif node in cut.place_of and _is_read_outside(node, cut):
+            cut.number_of[node] = len(cut.number_of)
+    return cut
 
 
-def _deciding(places: Collection[int], drafts: Sequence[_Draft]) -> int | None:
-    """Return the one of the places that depends on all others, None where there is none."""
-    if not places:
-        return None
-    last = max(places)
-    return last if drafts[last].depends_on.issuperset(places) else None
+def _place(node: fx.Node, cut: _Cut) -> None:
+    """Add an operation to the segment that all it reads is known in, or begin another with it."""
+    read = {cut.place_of[source] for source in node.all_input_nodes if source in cut.place_of}
+    given = [cut.given[source] for source in node.all_input_nodes if source in cut.given]
+    # The last one is the only one that can depend on all others.
+    place = max(read, default=len(cut.drafts))
+    is_layer = any(item.part == "weights" for item in given)
+    if is_layer or not read or not cut.drafts[place].depends_on.issuperset(read):
+        place = len(cut.drafts)
+        above = (cut.drafts[source].depends_on for source in read)
+        cut.drafts.append(_Draft(nodes=[], depends_on={place}.union(*above)))
+    cut.drafts[place].nodes.append(node)
+    cut.place_of[node] = place
 
 
-def _leaves(node: fx.Node, place_of: dict[fx.Node, int]) -> bool:
-    """Return whether anything outside its segment reads a value."""
-    return any(place_of.get(user) != place_of[node] for user in node.users)
+def _is_read_outside(node: fx.Node, cut: _Cut) -> bool:
+    """Return whether anything outside its segment reads what an operation returns."""
+    return any(cut.place_of.get(user) != cut.place_of[node] for user in node.users)
 
 
-def _segment(
-    draft: _Draft,
-    *,
-    drafts: Sequence[_Draft],
-    place_of: dict[fx.Node, int],
-    number_of: dict[fx.Node, int],
-    given: dict[fx.Node, Given],
-) -> Segment:
-    place = place_of[draft.nodes[0]]
-    read = dict.fromkeys(source for node in draft.nodes for source in node.all_input_nodes)
-    sources = [node for node in read if node in number_of and place_of.get(node) != place]
-    items = dict.fromkeys(given[node] for node in read if node in given)
-    results = [node for node in draft.nodes if node in number_of]
+def _segment(place: int, cut: _Cut) -> Segment:
+    nodes = cut.drafts[place].nodes
+    read = dict.fromkeys(source for node in nodes for source in node.all_input_nodes)
+    sources = [node for node in read if node in cut.number_of and cut.place_of.get(node) != place]
+    items = dict.fromkeys(cut.given[node] for node in read if node in cut.given)
+    results = [node for node in nodes if node in cut.number_of]
     graph = fx.Graph()
     copies = {node: graph.placeholder(f"source_{at}") for at, node in enumerate(sources)}
-    placeholders = {item: graph.placeholder("_".join(map(str, item))) for item in items}
-    copies.update({node: placeholders[given[node]] for node in read if node in given})
-    # A constant is read by each segment that needs it.
-    constants = [node for node in read if node.op == "get_attr"]
-    for node in (*constants, *draft.nodes):
+    placeholders = {item: graph.placeholder(f"{item.part}_{item.number}") for item in items}
+    copies.update({node: placeholders[cut.given[node]] for node in read if node in cut.given})
+    # Constants are made in each segment that reads them.
+    needed = _with_sources([node for node in read if node in cut.constants])
+    for node in (*(constant for constant in cut.constants if constant in needed), *nodes):
         copies[node] = graph.node_copy(node, copies.__getitem__)
     graph.output(tuple(copies[node] for node in results))
-    above = {place_of[node] for node in sources if node in place_of}
-    covered = set().union(*(drafts[at].depends_on - {at} for at in above))
+    above = {cut.place_of[node] for node in sources if node in cut.place_of}
+    covered = set().union(*(cut.drafts[other].depends_on - {other} for other in above))
     return Segment(
-        name=target_name(draft.nodes[0]),
-        sources=tuple(number_of[node] for node in sources),
+        name=target_name(nodes[0]),
+        sources=tuple(cut.number_of[node] for node in sources),
         given=tuple(items),
-        results=tuple(number_of[node] for node in results),
+        results=tuple(cut.number_of[node] for node in results),
         parents=tuple(sorted(above - covered)),
         function=graph_function(graph),
     )
+
+
+def _with_sources(nodes: Sequence[fx.Node]) -> set[fx.Node]:
+    """Return nodes and all that they are computed from."""
+    found: set[fx.Node] = set()
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from harness.quant.execution import PolicyInputs
 from harness.quant.segments import Given, SegmentedNetwork
 
+
 class Alike(NamedTuple):
     """Policies by what they compute alike: for each segment, a number for each policy."""
 
@@ -24,7 +25,7 @@ def alike(network: SegmentedNetwork, policies: Sequence[PolicyInputs]) -> Alike:
     """Return which policies compute each segment alike."""
     items = dict.fromkeys(item for segment in network.segments for item in segment.given)
     given = {
-        item: _numbered([getattr(policy, item.part)[item.index] for policy in policies])
+        item: _numbered([getattr(policy, item.part)[item.number] for policy in policies])
         for item in items
     }
     numbers: list[list[int]] = []

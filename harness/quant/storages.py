@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from harness.quant.execution import PolicyInputs
-from harness.quant.segments import IMAGES, Segment, SegmentedNetwork
+from harness.quant.segments import IMAGES, SegmentedNetwork
 
 Storage = tuple[str, int]
 """A piece of memory: ("source", position) is that of a source, ("new", number) is the segment's."""
@@ -64,7 +64,7 @@ def observed_effects(
                 raise CannotWalkError(f"{changed_by[source]} changes what {segment.name} reads too")
         sources = [values[source] for source in segment.sources]
         before = [_versions(_tensors(source)) for source in sources]
-        given = [getattr(inputs, part)[index] for part, index in segment.given]
+        given = [getattr(inputs, part)[number] for part, number in segment.given]
         results = segment.function(model, *sources, *given)
         changed = [at for at, one in enumerate(sources) if _versions(_tensors(one)) != before[at]]
         for at in changed:
