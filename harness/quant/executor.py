@@ -152,8 +152,10 @@ def _checked_effects(
     supernet: Supernet, network: SegmentedNetwork, policy: PolicyInputs, images: Tensor
 ) -> list[Effects]:
     """Return what the segments do to memory; together they must compute what the network does."""
-    effects, found = observed_effects(supernet.model, network, policy, images)
-    expected = supernet(images, policy)
+    devices = [images.device] if images.device.type == "cuda" else []
+    with torch.random.fork_rng(devices):  # What draws goes on as if nobody had looked.
+        effects, found = observed_effects(supernet.model, network, policy, images)
+        expected = supernet(images, policy)
     # Numbers that are none are not equal to themselves, and are refused by who counts.
     if not ((found == expected) | (found.isnan() & expected.isnan())).all():
         raise CannotWalkError("its parts compute something else than the whole")

@@ -36,8 +36,8 @@ class Effects:
     """Positions of the sources that it changes."""
 
 
-@torch.no_grad()
 @torch.inference_mode(mode=False)  # Its tensors do not count how often they were changed.
+@torch.no_grad()  # Inside: the line above turns gradients on.
 def observed_effects(
     model: nn.Module, network: SegmentedNetwork, inputs: PolicyInputs, images: Tensor
 ) -> tuple[list[Effects], Tensor]:
