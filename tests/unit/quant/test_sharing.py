@@ -1,6 +1,7 @@
 """Where a network is cut, what is alike among policies, and in which order they run."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -35,7 +36,7 @@ def test_the_order_holds_each_policy_once_and_keeps_what_is_alike_together(polic
     assert sorted(order) == list(range(len(policies)))
     for column in columns:
         numbers = [column[place] for place in order]
-        changes = sum(a != b for a, b in zip(numbers, numbers[1:], strict=False))
+        changes = sum(a != b for a, b in itertools.pairwise(numbers))
         assert changes + 1 == len(set(numbers))
 
 
