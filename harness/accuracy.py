@@ -20,6 +20,7 @@ from harness.data.held import MAX_HELD_BYTES
 from harness.errors import NotFiniteError
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
+from harness.quant.executor import Executor
 from harness.quant.recalibrate import with_reestimated_statistics
 from harness.quant.supernet import Supernet
 from harness.run.config import Score
@@ -159,7 +160,7 @@ class _Teacher:
         """Return them, float64 (N, classes)."""
         if batch.index in self._kept:
             return self._kept[batch.index]
-        (logits,) = _logits(self._supernet, batch.images, self._inputs)
+        (logits,) = _together(self._supernet, self._inputs)(batch.images)
         outputs = log_probabilities(logits)
         size_bytes = outputs.numel() * outputs.element_size()
         if size_bytes <= self._free_bytes:
@@ -267,17 +268,21 @@ def _evaluate(
 ) -> None:
     """Measure every policy on this rank's share of the batches; nothing waits for the device."""
     rank, world_size = _rank_and_world_size()
+    run = _together(model, policies)
     for batch in batches.share(rank=rank, world_size=world_size):
-        measure(batch, _logits(model, batch.images, policies))
+        measure(batch, iter(run(batch.images)))
         if on_batch is not None:
             on_batch()
 
 
-def _logits(
-    model: nn.Module, images: Tensor, policies: Sequence[PolicyInputs | None]
-) -> Iterator[Tensor]:
-    """Yield the logits (N, classes) of each policy; None is a plain model."""
-    return (model(images) if one is None else model(images, one) for one in policies)
+def _together(
+    model: nn.Module, policies: Sequence[PolicyInputs | None]
+) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return what maps images to the logits (N, classes) of each policy; None is a plain model."""
+    encoded = [one for one in policies if one is not None]
+    if isinstance(model, Supernet) and len(encoded) == len(policies):
+        return Executor(model, encoded)
+    return lambda images: [model(images) for _ in policies]
 
 
 def _encoded(

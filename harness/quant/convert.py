@@ -24,6 +24,7 @@ from harness.quant.norms import (
 )
 from harness.quant.operations import OPERATIONS, operation_of
 from harness.quant.own_candidates import ties_of, with_own_candidates
+from harness.quant.segments import EvaluationGraph
 from harness.quant.supernet import Supernet
 from harness.run.config import QuantConfig
 
@@ -132,6 +133,8 @@ def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
         norm_behind=switched,
         in_training=compile_graph(training.graph, model, network, switched),
         in_evaluation=compile_graph(evaluation.graph, model, network, switched),
+        # Compiling gives the graph its second input, so this comes behind.
+        evaluation_graph=EvaluationGraph(evaluation.graph),
     )
 
 
