@@ -16,7 +16,10 @@ NEWLINE = b"\n"
 SEAL_BYTES = len(', "crc": "00000000"}')
 """What ends a line: the CRC of all that stands before it."""
 
-TRACES = (b'{"seq": ', b'"search": ', b'"policies": ', b'"scores": ', b'"crc": ')
+START = b'{"seq": '
+"""What each record begins with; it stands nowhere else."""
+
+TRACES = (b'"search": ', b'"policies": ', b'"scores": ', b'"crc": ')
 """What each record has exactly once."""
 
 
@@ -53,8 +56,8 @@ def is_torn_record(tail: bytes) -> bool:
 
     A kill leaves a beginning of the record. A power cut leaves any subset of its bytes, with zeros
     or what the disk held before in the place of others, and any length up to its own: a newline
-    behind a record's closing brace is then the last byte of all. Traces of two records
-    are those of one that was on disk and of one that was begun after it.
+    behind a record's closing brace is then the last byte of all. Where another record begins in
+    the tail, or there are traces of two, one of them was on disk before the other was begun.
 
     Args:
         tail: From the start of the first line that is not whole to the end of the file.
@@ -62,7 +65,7 @@ def is_torn_record(tail: bytes) -> bool:
     first, _, behind = tail.partition(NEWLINE)
     if behind and first.endswith(b'"}'):
         return False
-    return all(tail.count(trace) <= 1 for trace in TRACES)
+    return tail.find(START, 1) < 0 and all(tail.count(trace) <= 1 for trace in TRACES)
 
 
 def parsed_object(line: bytes, *, place: str) -> dict[str, Any]:

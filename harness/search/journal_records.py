@@ -50,9 +50,9 @@ class RecordRules:
             PolicyError: A policy has bits that are no candidates.
         """
         if values.keys() != _KEYS:
-            raise ValueError(f"its keys are {short(', '.join(values))}")
+            raise ValueError(f"its keys are {short(str(list(values)))}")
         if type(values["seq"]) is not int or values["seq"] != seq:
-            raise ValueError(f"record {short(str(values['seq']))} where {seq} is due")
+            raise ValueError(f"record {short(repr(values['seq']))} where {seq} is due")
         search_id = values["search"]
         if type(search_id) is not str or not _SEARCH_ID.fullmatch(search_id):
             raise ValueError("a search without an id of 16 hex digits")
@@ -88,4 +88,6 @@ def check_repeats(record: Record, known: dict[Policy, Scores]) -> None:
     """
     for policy, scores in record.scores.items():
         if known.setdefault(policy, scores) != scores:
-            raise ValueError(f"a policy with scores {short(str(scores))}, {short(str(known[policy]))} earlier")
+            raise ValueError(
+                f"a policy with scores {short(str(scores))}, {short(str(known[policy]))} earlier"
+            )
