@@ -74,8 +74,16 @@ def live(folder, disk=None):
             say("observed", missing)
 
 
-def outlived(folder, *, disk=None, seconds=None):
-    """Live in a process of its own; return whether it came to the end before it was killed."""
+def outlived(folder, *, disk=None, after=None):
+    """Live in a process of its own; return whether it came to the end before it was killed.
+
+    Args:
+        folder: Of the search.
+        disk: May kill the process.
+        after: (bytes, seconds): it is killed so long after its log has grown by so much.
+    """
+    log = folder / LOG
+    before = log.stat().st_size if log.exists() else 0
     process = os.fork()
     if process == 0:
         try:
@@ -84,10 +92,19 @@ def outlived(folder, *, disk=None, seconds=None):
         except BaseException:
             sys.excepthook(*sys.exc_info())
             os._exit(1)
-    if seconds is not None:
-        time.sleep(seconds)
-        os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
+    status = None
+    if after is not None:
+        while not (log.exists() and log.stat().st_size >= before + after[0]):
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                break
+            status = None
+            time.sleep(0.0005)
+        if status is None:
+            time.sleep(after[1])
+            os.kill(process, signal.SIGKILL)
+    if status is None:
+        _, status = os.waitpid(process, 0)
     code = os.waitstatus_to_exitcode(status)
     assert code in (0, -signal.SIGKILL), code
     return code == 0
@@ -107,7 +124,7 @@ def main(parent, how, num_kills):
             if how == "steps":
                 ended = outlived(folder, disk=KillingDisk(rng.randrange(most)))
             else:
-                ended = outlived(folder, seconds=rng.random() * most / 200)
+                ended = outlived(folder, after=(rng.randrange(100 * most), rng.random() / 100))
             if ended:
                 break
             num_kills -= 1

@@ -67,12 +67,14 @@ def test_every_prefix_reads_as_whole_batches(path):
     content = path.read_bytes()
     for length in range(len(content) + 1):
         path.write_bytes(content[:length])
-        num_lines = content[:length].count(b"\n")
-        if content[length : length + 1] == b"\n":  # A line without its end is not a torn one.
-            with pytest.raises(RunError, match="it has no end"):
-                counts_at(path)
-        else:
-            assert counts_at(path) == dict([(LOW, 7), (HIGH, 3)][: max(0, num_lines - 1)])
+        num_batches = max(0, content[:length].count(b"\n") - 1)
+        assert counts_at(path) == dict([(LOW, 7), (HIGH, 3)][:num_batches])
+
+
+def test_a_last_line_whose_end_was_altered_is_damaged(path):
+    path.write_bytes(path.read_bytes()[:-1] + b"\x0b")
+    with pytest.raises(RunError, match=rf"line 3 of {path} is damaged \(it has no end\)"):
+        counts_at(path)
 
 
 GOOD = {"policies": [[[8, 8], [2, 2], [8, 8]]], "errors": [7]}
