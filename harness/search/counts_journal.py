@@ -54,6 +54,15 @@ def read_counts(path: Path, header: dict[str, Any], candidates: Candidates) -> d
     return wrong_counts
 
 
+def holds_counts(path: Path) -> bool:
+    """Return whether a file says that it is a journal of counts; `read_counts` checks it."""
+    try:
+        first, _, _ = read_bytes(path, limit=MAX_JOURNAL_BYTES).partition(b"\n")
+        return parsed_object(first, place="")["format"] in range(1, COUNTS_FORMAT.version + 1)
+    except (OSError, RunError, KeyError):
+        return False
+
+
 def _batches(path: Path, header: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield place and contents of the whole lines behind the header, which is checked."""
     try:

@@ -10,7 +10,7 @@ from made_networks import network_of
 from harness.errors import RunError
 from harness.problem.policy import Policy
 from harness.run.network_file import load_network
-from harness.search.counts_journal import read_counts
+from harness.search.counts_journal import holds_counts, read_counts
 
 HEADER = {"network": "abc", "images": 10, "data": {"channels": 1}}
 CANDIDATES = network_of([(1, 1), (1, 1), (1, 1)]).candidates
@@ -57,6 +57,24 @@ def test_recorded_journals_are_read(folder):
     network = load_network(run / "network.json")
     assert read_counts(path, {"data": None, **header}, network.candidates) == expected
     assert len(expected) > 50
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        (b'{"format": 1}\nmore', True),
+        (b'{"format": 2, "images": 3}', True),
+        (b'{"format": 3}\n', False),
+        (b'{"format": [1]}\n', False),
+        (b'{"form": 1}\n', False),
+        (b"mine", False),
+    ],
+)
+def test_a_journal_of_counts_says_so(tmp_path, content, holds):
+    path = tmp_path / "journal.jsonl"
+    assert not holds_counts(path)
+    path.write_bytes(content)
+    assert holds_counts(path) is holds
 
 
 def test_where_there_is_no_file_there_are_no_counts(tmp_path):
