@@ -105,7 +105,7 @@ test: install ## Run the whole test suite
 	$(MAKE) --no-print-directory test-python
 
 # What `make test` tries a part of: power cuts, flipped bits, kills and made-up files.
-soak: install ## Try to break the journal and the readers, for an hour or so
+soak: install ## Try to break the journal and the readers, for half an hour
 	HARNESS_SOAK=1 $(BIN)/python -m pytest tests/unit/search/test_journal_power_loss.py \
 		tests/unit/search/test_journal_flips.py tests/unit/search/test_journal_kill.py \
 		tests/unit/search/test_reader_fuzz.py --timeout 7200 --durations 0

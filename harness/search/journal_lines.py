@@ -13,8 +13,13 @@ from harness.errors import RunError
 from harness.run.files import parse_json
 
 NEWLINE = b"\n"
-SEAL_BYTES = len(', "crc": "00000000"}')
-"""What ends a line: the CRC of all that stands before it."""
+SEAL = b', "crc": "........"}'
+"""What ends a line: the CRC of all that stands before it, in the place of the dots."""
+
+SEAL_BYTES = len(SEAL)
+
+LEAST_OF_SEAL = 8
+"""Of its twelve bytes that are always the same, how many make a seal that was damaged."""
 
 START = b'{"seq": '
 """What each record begins with; it stands nowhere else."""
@@ -56,14 +61,14 @@ def is_torn_record(tail: bytes) -> bool:
 
     A kill leaves a beginning of the record. A power cut leaves any subset of its bytes, with zeros
     or what the disk held before in the place of others, and any length up to its own: a newline
-    behind a record's closing brace is then the last byte of all. Where another record begins in
+    behind a record's CRC is then the last byte of all. Where another record begins in
     the tail, or there are traces of two, one of them was on disk before the other was begun.
 
     Args:
         tail: From the start of the first line that is not whole to the end of the file.
     """
     first, _, behind = tail.partition(NEWLINE)
-    if behind and first.endswith(b'"}'):
+    if behind and _ends_like_a_record(first):
         return False
     return tail.find(START, 1) < 0 and all(tail.count(trace) <= 1 for trace in TRACES)
 
@@ -101,3 +106,13 @@ def damaged(place: str, what: str) -> RunError:
 
 def _seal(body: bytes, seed: int) -> bytes:
     return b', "crc": "%08x"}' % crc32c(body, seed=seed)
+
+
+def _ends_like_a_record(line: bytes) -> bool:
+    """Return whether most of what stands around a CRC is there, or was before a few bits flipped.
+
+    What the disk held before may end in a brace, or in two. It does not look like this.
+    """
+    end = line[-SEAL_BYTES:]
+    matches = sum(found == written for found, written in zip(end, SEAL, strict=False))
+    return len(end) == SEAL_BYTES and matches >= LEAST_OF_SEAL

@@ -21,7 +21,7 @@ from harness.search.journal_lines import NEWLINE, crc32c, sealed
 
 PATH = Path("/nowhere/journal.jsonl")
 fuzzed = settings(
-    max_examples=budget(quick=300, soak=100_000),
+    max_examples=budget(quick=300, soak=10_000),
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
