@@ -130,8 +130,10 @@ def search(
         def begin() -> None:
             stack.enter_context(locked(parent))
             _check_free(budgets, options)  # Again: another search may have ended meanwhile.
-            for folder in (parent, *(target.folder for target in budgets)):
-                remove_torn_writes(folder)
+            remove_torn_writes(parent)
+            for target in budgets:
+                target.folder.mkdir(exist_ok=True)
+                remove_torn_writes(target.folder)
 
         decided_by_rank_0(begin)
         return _search_budgets(trained, problem, budgets, parent, options, observer)

@@ -20,8 +20,8 @@ PolicyArray = npt.NDArray[np.uint8]
 """Policies as (n, layers, 2): weight bits, activation bits."""
 
 Evaluate = Callable[[PolicyArray], npt.ArrayLike]
-"""Returns the scores of a batch of policies, lower is better, on the same images every time: a number
-for each, or a row of parts, one for each fold of the images."""
+"""Returns the scores of a batch of policies, lower is better, on the same images every time: a
+number for each, or a row of parts, one for each fold of the images."""
 
 DEFAULT_STRATEGY = STRATEGIES[0]
 

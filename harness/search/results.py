@@ -1,4 +1,4 @@
-"""The files of one budget: `policy.json` and `frontier.json`; a folder's budgets share a journal."""
+"""What a budget's folder holds, `policy.json` and `frontier.json`; budgets share a journal."""
 
 from collections.abc import Mapping
 from pathlib import Path
