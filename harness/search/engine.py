@@ -31,6 +31,8 @@ DEFAULT_EVALUATIONS = 300
 LARGEST_LIMIT = 2**64 - 1
 """The largest number that the engine takes. No search gets there, so it stands for any above."""
 
+LARGEST_SEED = 2**64 - 1
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
@@ -141,6 +143,7 @@ class EngineSearch:
         """
         self._problem = problem
         candidates, evaluations = problem.candidates, options.evaluations
+        _check(options)
         uniform = [policy.bits for policy in candidates.uniform_policies.values()]
         try:
             self._search = Search(
@@ -169,8 +172,14 @@ class EngineSearch:
         Args:
             evaluate: Scores a batch of policies.
             shortlist: Most policies returned for each budget.
+
+        Raises:
+            RunError: Scores are no finite numbers, or not one for each policy.
         """
-        self._search.run(evaluate)
+        try:
+            self._search.run(evaluate)
+        except _search_rs.ScoreError as refusal:
+            raise RunError(str(refusal)) from None
         budgets = range(len(self._problem.budgets))
         return EngineResult(
             shortlists=[
@@ -184,7 +193,9 @@ class EngineSearch:
 
     def predict(self, policies: Sequence[Policy]) -> list[tuple[float, float]] | None:
         """Return the scores that the model expects, with standard deviations; None without one."""
-        return self._search.predict(np.array([policy.bits for policy in policies], np.uint8))
+        shape = len(policies), len(self._problem.network.layers), 2
+        bits = np.array([policy.bits for policy in policies], np.uint8).reshape(shape)
+        return self._search.predict(bits)
 
     def _trace(self) -> list[dict[str, Any]]:
         keys = [resource.key for resource in self._problem.resources]
@@ -217,6 +228,17 @@ def run_search(
     return EngineSearch(problem, options, known=known).run(evaluate, shortlist=shortlist)
 
 
+def _check(options: EngineOptions) -> None:
+    if options.evaluations is not None and options.evaluations < 1:
+        raise ConfigError(
+            f"evaluations is {options.evaluations}, at least 1 is needed; raise it"
+        )
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise ConfigError(
+            f"seed is {options.seed}, outside 0..{LARGEST_SEED}; choose one in between"
+        )
+
+
 def _known(
     known: Mapping[Policy, Sequence[float]] | None,
 ) -> tuple[PolicyArray, list[list[float]]] | None:
@@ -244,7 +266,9 @@ def _as_mistake(refusal: _search_rs.SearchError, problem: SearchProblem) -> Harn
         return infeasible_together(budget, problem.network, [None] * len(budget.limits))
     resource = problem.resources[refusal.resource]
     option = f"--target-{resource.name}" if resource == BITOPS else f"--budget {resource.name}"
+    units = resource.units
     return BudgetError(
-        f"target {refusal.limit} {resource.unit} is below {refusal.smallest_cost}, the least the "
-        f"network reaches with what its layers may take now; raise {option}"
+        f"target {units.shown(refusal.limit)} {resource.unit} is below "
+        f"{units.shown_upward(refusal.smallest_cost)}, the least the network reaches with what its "
+        f"layers may take now; raise {option}"
     )
