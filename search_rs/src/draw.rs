@@ -116,15 +116,52 @@ impl UniformDraw {
     }
 }
 
-/// Draw a policy with each group at any of its candidates, brought into a budget.
+/// Share of the groups that a wide draw puts at their largest or smallest candidate: the ends show most
+/// of what a group does.
+const ENDS: f64 = 0.4;
+
+/// Draw a policy spread over all candidates, the ends more often, and bring it into a budget.
 #[must_use]
 pub fn wide(problem: &Problem, budget: usize, random: &mut Pcg64Mcg) -> Policy {
     let mut policy = Policy::largest(&problem.network);
     for group in problem.network.groups() {
         let candidates = group.candidates().as_slice();
-        policy = policy.with_group(group, candidates[random.random_range(0..candidates.len())]);
+        let chance = random.random::<f64>();
+        let place = if chance >= ENDS {
+            random.random_range(0..candidates.len())
+        } else if chance >= ENDS / 2.0 {
+            0
+        } else {
+            candidates.len() - 1
+        };
+        policy = policy.with_group(group, candidates[place]);
     }
     fitted(problem, budget, policy, random)
+}
+
+/// Move some random groups of a policy by one candidate, and bring it into a budget again.
+#[must_use]
+pub fn near(
+    problem: &Problem,
+    budget: usize,
+    policy: &Policy,
+    num_moves: usize,
+    random: &mut Pcg64Mcg,
+) -> Policy {
+    let free = free_groups(problem);
+    let mut moved = policy.clone();
+    for _ in 0..num_moves {
+        if free.is_empty() {
+            break;
+        }
+        let group = &problem.network.groups()[free[random.random_range(0..free.len())]];
+        let bits = moved.group_bits(group);
+        let candidates = group.candidates();
+        let next =
+            if random.random::<bool>() { candidates.below(bits) } else { candidates.above(bits) };
+        moved = moved.with_group(group, next.unwrap_or(bits));
+    }
+    fitted(problem, budget, moved, random)
 }
 
 /// Bring a policy into a budget by random moves down, then spend what is left by random moves up.
@@ -171,9 +208,8 @@ fn random_move(
         let place = random.random_range(0..open.len());
         let group = &problem.network.groups()[open[place]];
         let bits = from.policy.group_bits(group);
-        let next = next_bits(group.candidates(), bits).map(|to| {
-            from.after(&problem.network, Move { group: open[place], from: bits, to })
-        });
+        let next = next_bits(group.candidates(), bits)
+            .map(|to| from.after(&problem.network, Move { group: open[place], from: bits, to }));
         match next.filter(&is_allowed) {
             Some(next) => return Some(next),
             None => {

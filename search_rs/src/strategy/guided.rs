@@ -56,8 +56,11 @@ const BATCHES: u64 = 3;
 /// Most policies of one proposal: progress is shown and journals are written between two.
 const MOST: usize = 64;
 
-/// Tries to draw a policy that is not known yet, per policy wanted.
+/// Tries to draw a policy that is not known yet.
 const TRIES: usize = 20;
+
+/// Groups moved before a policy that is not known is given up.
+const MOST_MOVES: usize = 40;
 
 /// The stage of a search, with what only that stage needs.
 #[derive(Debug, Clone)]
@@ -119,26 +122,32 @@ impl Guided {
         solution.map_or_else(|| problem.cheapest[budget].clone(), |solution| solution.policy)
     }
 
-    /// Draw policies from the model's posterior, each budget in turn.
+    /// Draw policies from the model's posterior, each budget in turn. One that is known, as most are
+    /// once the posterior is narrow, is moved further and further.
     fn drawn(&mut self, view: &View<'_>, count: usize) -> Vec<Policy> {
         let problem = view.problem;
-        let mut drawn = Vec::new();
+        let mut drawn: Vec<Policy> = Vec::new();
         let mut seen = BTreeSet::new();
-        for attempt in 0..TRIES * count {
-            if drawn.len() >= count {
-                break;
-            }
-            let budget = attempt % problem.budgets.len();
-            let policy = match &self.model {
+        while drawn.len() < count {
+            let budget = drawn.len() % problem.budgets.len();
+            let mut policy = match &self.model {
                 Some(model) => {
                     let values = model.draw(&problem.network, &mut self.random);
                     Self::optimum(problem, &values, budget)
                 }
                 None => draw::wide(problem, budget, &mut self.random),
             };
-            if view.archive.score(&policy).is_none() && seen.insert(policy.clone()) {
-                drawn.push(policy);
+            let is_known = |policy: &Policy| view.archive.score(policy).is_some();
+            for num_moves in 1..MOST_MOVES {
+                if !is_known(&policy) && !seen.contains(&policy) {
+                    break;
+                }
+                policy = draw::near(problem, budget, &policy, num_moves, &mut self.random);
             }
+            if is_known(&policy) || !seen.insert(policy.clone()) {
+                break; // A small network: hardly anything is left.
+            }
+            drawn.push(policy);
         }
         drawn
     }
@@ -273,8 +282,11 @@ fn survey_policies(problem: &Problem, count: u64, random: &mut Pcg64Mcg) -> Vec<
     };
     add(Policy::largest(&problem.network));
     for budget in 0..problem.budgets.len() {
+        // Uniform policies tell the level, random ones the layers: at least half are random.
         for policy in spending(problem, budget) {
-            add(policy);
+            if add(policy) >= count.div_ceil(2) {
+                break;
+            }
         }
     }
     for attempt in 0..TRIES * count {
@@ -290,14 +302,15 @@ fn survey_policies(problem: &Problem, count: u64, random: &mut Pcg64Mcg) -> Vec<
 /// Return the uniform policies within a budget of which no other has more bits everywhere.
 fn spending(problem: &Problem, budget: usize) -> Vec<Policy> {
     let limits = &problem.budgets[budget];
-    let is_within =
-        |policy: &&Policy| limits.admits(&problem.costed((*policy).clone()).costs);
+    let is_within = |policy: &&Policy| limits.admits(&problem.costed((*policy).clone()).costs);
     let within: Vec<&Policy> = problem.uniform.iter().filter(is_within).collect();
     let is_below = |one: &Policy, other: &Policy| {
         one != other
-            && one.layers().iter().zip(other.layers()).all(|(mine, its)| {
-                mine.weight <= its.weight && mine.act <= its.act
-            })
+            && one
+                .layers()
+                .iter()
+                .zip(other.layers())
+                .all(|(mine, its)| mine.weight <= its.weight && mine.act <= its.act)
     };
     let is_maximal = |policy: &&&Policy| !within.iter().any(|other| is_below(policy, other));
     within.iter().filter(is_maximal).map(|policy| (*policy).clone()).collect()
