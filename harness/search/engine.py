@@ -1,14 +1,14 @@
 """The only door to the Rust engine's searches: networks in its form, its results in ours."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
 from harness import _search_rs
-from harness._search_rs import STRATEGIES, Layer, Network, Search, SearchResult, SearchStatus
+from harness._search_rs import Layer, Network, Search, SearchResult, SearchStatus
 from harness.errors import BudgetError, ConfigError, HarnessError, RunError
 from harness.problem.budget import Budget, infeasible_together
 from harness.problem.candidates import Candidates
@@ -19,9 +19,12 @@ from harness.problem.policy import Policy
 PolicyArray = npt.NDArray[np.uint8]
 """Policies as (n, layers, 2): weight bits, activation bits."""
 
-Evaluate = Callable[[PolicyArray], npt.ArrayLike]
+Evaluate = Callable[[PolicyArray], Iterable[SupportsFloat | Iterable[SupportsFloat]]]
 """Returns the scores of a batch of policies, lower is better, on the same images every time: a
 number for each, or a row of parts, one for each fold of the images."""
+
+STRATEGIES: tuple[str, ...] = _search_rs.STRATEGIES
+"""Names of the engine's strategies."""
 
 DEFAULT_STRATEGY = STRATEGIES[0]
 
@@ -230,9 +233,7 @@ def run_search(
 
 def _check(options: EngineOptions) -> None:
     if options.evaluations is not None and options.evaluations < 1:
-        raise ConfigError(
-            f"evaluations is {options.evaluations}, at least 1 is needed; raise it"
-        )
+        raise ConfigError(f"evaluations is {options.evaluations}, at least 1 is needed; raise it")
     if not 0 <= options.seed <= LARGEST_SEED:
         raise ConfigError(
             f"seed is {options.seed}, outside 0..{LARGEST_SEED}; choose one in between"

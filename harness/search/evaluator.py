@@ -7,7 +7,7 @@ it asks.
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -98,7 +98,8 @@ def run_on_ranks(
     if not is_main_process:
         while (policies := decided_by_rank_0(_asked_of_rank_0)) is not None:
             evaluate(policies)
-        return decided_by_rank_0(_asked_of_rank_0)
+        told: Result = decided_by_rank_0(_asked_of_rank_0)
+        return told
     is_evaluating = False
 
     def asked(policies: PolicyArray) -> list[list[float]]:
@@ -124,5 +125,5 @@ def _refuse(refusal: HarnessError) -> None:
     raise refusal
 
 
-def _asked_of_rank_0() -> PolicyArray | None:
+def _asked_of_rank_0() -> Any:
     raise AssertionError("rank 0 alone decides")

@@ -1,4 +1,4 @@
-"""The Python side of the engine: costs agree, budgets hold, candidates and ties bound the search."""
+"""The Python side of the engine: costs agree; budgets, candidates and ties bound the search."""
 
 import dataclasses
 import itertools
@@ -338,7 +338,7 @@ def test_guided_search_predicts_what_it_never_asked_for():
     assert np.corrcoef(means, truth)[0, 1] > 0.95
     greedy = EngineSearch(problem, EngineOptions(strategy="greedy", evaluations=50))
     assert found_in(greedy.run(additive_scores)).predicted is None
-    assert (greedy.predict(unseen), greedy.predict([]), search.predict([])) == (None, None, [])
+    assert (greedy.predict(unseen), search.predict([])) == (None, [])
 
 
 def test_search_stays_among_the_candidates_it_is_given():
@@ -469,7 +469,9 @@ def test_limits_that_exclude_each_other_are_refused_by_name():
     """The fewest bits cost the least BitOPs, 4/4 the least time: no policy has both."""
     network = network_of([(10, 10), (400, 50), (5, 5)])
     amounts = {resource: least_cost(network, resource) for resource in (BITOPS, LATENCY)}
-    message = "^budget bitops=x latency=x: some policy of made keeps each limit, none keeps them tog"
+    message = (
+        "^budget bitops=x latency=x: some policy of made keeps each limit, none keeps them tog"
+    )
     for strategy in STRATEGIES:
         with pytest.raises(BudgetError, match=message):
             searched(network, [9000, budget_of(amounts, "x")], strategy=strategy)
