@@ -62,7 +62,7 @@ class Size:
 QUICK = Size(model="resnet8", image_size=32, num_images=100)
 FULL = Size(model="resnet18", image_size=64, num_images=60)
 
-TOGETHER = {"resnet20": 32, "mobilenetv2_100": 64}
+TOGETHER = {"resnet20": 32, "mobilenetv2_100": 32}
 """Networks of which policies are run together, and their image size; the quick ones are smaller."""
 QUICK_TOGETHER = {"resnet8": 32}
 NUM_RANDOM = 60
