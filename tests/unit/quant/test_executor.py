@@ -336,6 +336,16 @@ def test_nothing_waits_for_the_device_inside_a_batch(moves: bool) -> None:
     })  # fmt: skip
 
 
+def test_policies_share_on_a_device_too() -> None:
+    """Rows of tensors would be another one for each policy."""
+    supernet = created("mobile").to("meta")
+    inputs = supernet.encode_standing(
+        [*random_policies(supernet, 2), random_policies(supernet, 1)[0]]
+    )
+    assert inputs[0].rows == inputs[2].rows != inputs[1].rows
+    assert all(isinstance(row.norm, int) for one in inputs for row in one.rows)
+
+
 def to_meta(value):
     if isinstance(value, Statistics):
         return Statistics(value.mean.to("meta"), value.var.to("meta"), value.momentum)
