@@ -79,7 +79,7 @@ def test_the_networks_tell_policies_and_images_apart(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_policies_give_the_same_bits_together_as_alone(name: str, data: st.DataObject) -> None:
     supernet = supernet_named(name)
@@ -95,7 +95,7 @@ def test_policies_give_the_same_bits_together_as_alone(name: str, data: st.DataO
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=5, deadline=None, derandomize=True)
 @given(data=st.data())
 def test_statistics_are_the_same_bits_together_as_alone(name: str, data: st.DataObject) -> None:
     supernet = supernet_named(name)
