@@ -45,7 +45,7 @@ def _run_lines(result: dict[str, Any]) -> list[str]:
         "",
         f"Supernet of {result['epochs']} epochs on {result['training_images']} images; test "
         f"accuracy of uniform policies in %: {accuracies}. Seconds to score a policy on 500 "
-        f"images: {costs}.",
+        f"images: {costs}. Judged on {result['test_images']} test images.",
         "",
         f"On {largest} images, statistics re-estimated on {result['default_statistics']}; the "
         "third column is the tau between test errors on two halves of the test split:",
