@@ -13,8 +13,8 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Which score ranks policies best",
         "",
-        "`python -m benchmarks.scores --full`, or `--run PATH --policies N --write` for a run that "
-        "is there. Policies fill three budgets, each halfway between two uniform policies. "
+        "`python -m benchmarks.scores --full`, or `--run PATH --policies N --test-images N` for a "
+        "run that is there. Policies fill three budgets, each halfway between two uniform policies. "
         "*split-half*: Spearman's correlation between a score on two halves of the same images. "
         "*tau*: Kendall's correlation of the score, on the search split, with the error on the "
         "test split, BN statistics re-estimated as they are reported; ± 1.96 standard errors "
