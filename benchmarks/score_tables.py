@@ -14,7 +14,7 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
         "# Which score ranks policies best",
         "",
         "`python -m benchmarks.scores --full`, or `--run PATH --policies N --test-images N` for a "
-        "run that is there. Policies fill three budgets, each halfway between two uniform policies. "
+        "run that is there. Policies fill three budgets, each halfway between two uniform ones. "
         "*split-half*: Spearman's correlation between a score on two halves of the same images. "
         "*tau*: Kendall's correlation of the score, on the search split, with the error on the "
         "test split, BN statistics re-estimated as they are reported; ± 1.96 standard errors "
