@@ -1,6 +1,12 @@
 """Weight-coupled quantization supernets: train once, search a policy per budget, deploy."""
 
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.search.search_policy import search_policy
+
+__all__ = ["__version__", "search_policy"]
 
 try:
     __version__ = version("harness")

@@ -1,14 +1,14 @@
 """The only door to the Rust engine's searches: networks in its form, its results in ours."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
 from harness import _search_rs
-from harness._search_rs import STRATEGIES, Layer, Network, Search, SearchResult, SearchStatus
+from harness._search_rs import Layer, Network, Search, SearchResult, SearchStatus
 from harness.errors import BudgetError, ConfigError, HarnessError, RunError
 from harness.problem.budget import Budget, infeasible_together
 from harness.problem.candidates import Candidates
@@ -19,9 +19,12 @@ from harness.problem.policy import Policy
 PolicyArray = npt.NDArray[np.uint8]
 """Policies as (n, layers, 2): weight bits, activation bits."""
 
-Evaluate = Callable[[PolicyArray], npt.ArrayLike]
+Evaluate = Callable[[PolicyArray], Iterable[SupportsFloat | Iterable[SupportsFloat]]]
 """Returns the scores of a batch of policies, lower is better, on the same images every time: a
 number for each, or a row of parts, one for each fold of the images."""
+
+STRATEGIES: tuple[str, ...] = _search_rs.STRATEGIES
+"""Names of the engine's strategies."""
 
 DEFAULT_STRATEGY = STRATEGIES[0]
 
@@ -30,6 +33,8 @@ DEFAULT_EVALUATIONS = 300
 
 LARGEST_LIMIT = 2**64 - 1
 """The largest number that the engine takes. No search gets there, so it stands for any above."""
+
+LARGEST_SEED = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +146,7 @@ class EngineSearch:
         """
         self._problem = problem
         candidates, evaluations = problem.candidates, options.evaluations
+        _check(options)
         uniform = [policy.bits for policy in candidates.uniform_policies.values()]
         try:
             self._search = Search(
@@ -169,8 +175,14 @@ class EngineSearch:
         Args:
             evaluate: Scores a batch of policies.
             shortlist: Most policies returned for each budget.
+
+        Raises:
+            RunError: Scores are no finite numbers, or not one for each policy.
         """
-        self._search.run(evaluate)
+        try:
+            self._search.run(evaluate)
+        except _search_rs.ScoreError as refusal:
+            raise RunError(str(refusal)) from None
         budgets = range(len(self._problem.budgets))
         return EngineResult(
             shortlists=[
@@ -184,7 +196,9 @@ class EngineSearch:
 
     def predict(self, policies: Sequence[Policy]) -> list[tuple[float, float]] | None:
         """Return the scores that the model expects, with standard deviations; None without one."""
-        return self._search.predict(np.array([policy.bits for policy in policies], np.uint8))
+        shape = len(policies), len(self._problem.network.layers), 2
+        bits = np.array([policy.bits for policy in policies], np.uint8).reshape(shape)
+        return self._search.predict(bits)
 
     def _trace(self) -> list[dict[str, Any]]:
         keys = [resource.key for resource in self._problem.resources]
@@ -217,6 +231,15 @@ def run_search(
     return EngineSearch(problem, options, known=known).run(evaluate, shortlist=shortlist)
 
 
+def _check(options: EngineOptions) -> None:
+    if options.evaluations is not None and options.evaluations < 1:
+        raise ConfigError(f"evaluations is {options.evaluations}, at least 1 is needed; raise it")
+    if not 0 <= options.seed <= LARGEST_SEED:
+        raise ConfigError(
+            f"seed is {options.seed}, outside 0..{LARGEST_SEED}; choose one in between"
+        )
+
+
 def _known(
     known: Mapping[Policy, Sequence[float]] | None,
 ) -> tuple[PolicyArray, list[list[float]]] | None:
@@ -244,7 +267,9 @@ def _as_mistake(refusal: _search_rs.SearchError, problem: SearchProblem) -> Harn
         return infeasible_together(budget, problem.network, [None] * len(budget.limits))
     resource = problem.resources[refusal.resource]
     option = f"--target-{resource.name}" if resource == BITOPS else f"--budget {resource.name}"
+    units = resource.units
     return BudgetError(
-        f"target {refusal.limit} {resource.unit} is below {refusal.smallest_cost}, the least the "
-        f"network reaches with what its layers may take now; raise {option}"
+        f"target {units.shown(refusal.limit)} {resource.unit} is below "
+        f"{units.shown_upward(refusal.smallest_cost)}, the least the network reaches with what its "
+        f"layers may take now; raise {option}"
     )

@@ -1,9 +1,7 @@
 """Search with an accuracy function of one's own: the engine without a run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy.typing as npt
 
 from harness.problem.budget import Budget, parse_budget, target_budget
 from harness.problem.network import NetworkSpec
@@ -12,7 +10,7 @@ from harness.search.engine import (
     DEFAULT_EVALUATIONS,
     DEFAULT_STRATEGY,
     EngineOptions,
-    PolicyArray,
+    Evaluate,
     SearchProblem,
     run_search,
 )
@@ -35,7 +33,7 @@ class SearchedPolicy:
 def search_policy(
     network: NetworkSpec,
     budget: Budget | str | Sequence[str],
-    evaluate: Callable[[PolicyArray], npt.ArrayLike],
+    evaluate: Evaluate,
     *,
     strategy: str | None = None,
     evaluations: int | None = None,
@@ -54,7 +52,23 @@ def search_policy(
         seed: Decides every draw.
 
     Raises:
-        HarnessError: The budget, the strategy or a score cannot be used.
+        HarnessError: The budget, the strategy or a score cannot be used. What `evaluate` raises
+            passes through.
+
+    >>> from harness.models import create_model
+    >>> from harness.quant.convert import describe_network
+    >>> from harness.run.config import ModelConfig, QuantConfig
+    >>> resnet8 = create_model(
+    ...     ModelConfig(name="resnet8"), num_classes=10, in_channels=3, device="meta"
+    ... )
+    >>> network = describe_network(
+    ...     resnet8, name="resnet8", input_size=(3, 32, 32), num_classes=10, config=QuantConfig()
+    ... )
+    >>> def evaluate(policies):
+    ...     return (4.0 ** -policies.astype(float)).sum(axis=(1, 2))
+    >>> found = search_policy(network, "45%", evaluate, evaluations=100)
+    >>> found.num_evaluations, len(found.policy.bits)
+    (100, 10)
     """
     if isinstance(budget, str):
         budget = target_budget(budget, network)

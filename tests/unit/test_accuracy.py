@@ -124,13 +124,18 @@ def test_outputs_of_the_max_policy_are_computed_once_for_each_batch(monkeypatch)
     supernet, split = supernet_and_split()
     scorer = PolicyScorer(supernet, eval_batches(split, batch_size=20), score="kl")
     asked: list[int] = []
-    logits = accuracy._logits
+    together = accuracy._together
 
-    def noted(model, images, policies):
-        asked.append(len(policies))
-        return logits(model, images, policies)
+    def noted(model, policies):
+        run = together(model, policies)
 
-    monkeypatch.setattr(accuracy, "_logits", noted)
+        def noting(images):
+            asked.append(len(policies))
+            return run(images)
+
+        return noting
+
+    monkeypatch.setattr(accuracy, "_together", noted)
     for _ in range(2):
         scorer.parts(drawn(supernet, 4))
     assert sorted(asked) == 3 * [1] + 2 * 3 * [4]
