@@ -28,6 +28,7 @@ from harness.search.engine import (
     EngineOptions,
     EngineResult,
     EngineSearch,
+    Found,
     SearchProblem,
 )
 from harness.search.evaluator import ProposalEvaluator, run_on_ranks
@@ -50,9 +51,9 @@ class SearchOutcome(Report):
     seconds: float
     """Of the search over all budgets: neither loading nor the choice among the finalists."""
     predicted: tuple[float, float] | None
-    """Score that the model expects of the policy, with its standard deviation."""
+    """Mean score that the model expects of the policy, with its standard deviation."""
     score: float | None
-    """Score measured on the images for proposals; None where it was not."""
+    """Mean score measured on the images for proposals; None where it was not."""
     folder: Path
 
 
@@ -89,6 +90,11 @@ class _Known:
     archive: PolicyArchive
     counts: dict[Policy, int] = field(default_factory=dict)
     """Wrong images by policy from searches of older versions."""
+
+    @property
+    def sums(self) -> dict[Policy, float]:
+        """Score by policy, the sum over the images."""
+        return self.counts | {policy: sum(row) for policy, row in self.archive.scores.items()}
 
 
 def search(
@@ -216,11 +222,12 @@ def _search_budgets(
     seconds = time.perf_counter() - started
     work.end()
     logger.info("%d policies evaluated in %.1f s", evaluator.num_evaluated, seconds)
+    num_images = trained.proposal_batches().num_images
+    scores = {policy: total / num_images for policy, total in known.sums.items()}
     outcomes = []
     for index, target in enumerate(targets):
         outcome = _outcome(trained, target, options, (result, index), seconds, observer)
         if trained.is_main_process:
-            scores = {policy: sum(parts) for policy, parts in known.archive.scores.items()}
             write_frontier(target.folder, trained.network, scores, target.budget)
             provenance = _provenance(trained, target, options, result)
             write_policy(target.folder, trained.network, outcome, provenance=provenance)
@@ -247,8 +254,10 @@ def _outcome(
 ) -> SearchOutcome:
     result, index = found
     shortlist = result.shortlists[index]
+    num_images = trained.proposal_batches().num_images
     figures = report(trained, [one.policy for one in shortlist], target.budget, observer=observer)
     chosen = next((one for one in shortlist if one.policy == figures.best.policy), None)
+    score, predicted = _means(chosen, num_images)
     return SearchOutcome(
         best=figures.best,
         best_uniform=figures.best_uniform,
@@ -258,9 +267,22 @@ def _outcome(
         budget=target.budget,
         evaluations=result.num_evaluations,
         seconds=seconds,
-        predicted=None if chosen is None else chosen.predicted,
-        score=None if chosen is None else chosen.score,
+        predicted=predicted,
+        score=score,
         folder=target.folder,
+    )
+
+
+def _means(
+    chosen: Found | None, num_images: int
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Return score and prediction of a policy as means over the images, as far as it has them."""
+    if chosen is None:
+        return None, None
+    score, predicted = chosen.score, chosen.predicted
+    return (
+        None if score is None else score / num_images,
+        None if predicted is None else (predicted[0] / num_images, predicted[1] / num_images),
     )
 
 

@@ -6,10 +6,12 @@ it asks.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
+from harness.errors import HarnessError, Stopped
 from harness.observer import SILENCE, Work
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
@@ -53,16 +55,19 @@ class ProposalEvaluator:
         self._search_id = search_id
         self._counts = counts or {}
         self._work = work or SILENCE.begin("policies evaluated")
-        self._num_images = trained.proposal_batches().num_images
         self.num_evaluated = 0
 
     def __call__(self, policies: PolicyArray) -> list[list[float]]:
-        """Return each policy's score by folds of the images, (n, layers, 2) to n rows."""
+        """Return each policy's score by folds of the images, (n, layers, 2) to n rows.
+
+        They are sums over the images, not means: counts of errors stay whole numbers, which tie
+        where they are equal, however they fall to the folds.
+        """
         batch = [Policy(policy) for policy in np.asarray(policies).tolist()]
         missing = [it for it in self._archive.missing(batch) if it not in self._counts]
         if missing:
             parts = self._trained.score_proposals(missing, on_progress=self._work.advance)
-            rows = (parts / self._num_images).tolist()
+            rows = parts.tolist()
             self._archive.add(self._search_id, dict(zip(missing, rows, strict=True)))
             self.num_evaluated += len(missing)
         rows = [self._known(policy) for policy in batch]
@@ -71,7 +76,7 @@ class ProposalEvaluator:
 
     def _known(self, policy: Policy) -> list[float]:
         scores = self._archive.scores.get(policy)
-        return [self._counts[policy] / self._num_images] if scores is None else list(scores)
+        return [float(self._counts[policy])] if scores is None else list(scores)
 
 
 def run_on_ranks(
@@ -88,21 +93,35 @@ def run_on_ranks(
         is_main_process: Whether this is rank 0.
 
     Raises:
-        HarnessError: What rank 0 raised, on every rank.
+        HarnessError: What `search` raised on rank 0, on every rank.
     """
+    if not is_main_process:
+        while (policies := decided_by_rank_0(_asked_of_rank_0)) is not None:
+            evaluate(policies)
+        return decided_by_rank_0(_asked_of_rank_0)
+    is_evaluating = False
 
     def asked(policies: PolicyArray) -> list[list[float]]:
-        return evaluate(decided_by_rank_0(lambda: policies))
+        nonlocal is_evaluating
+        is_evaluating = True
+        scores = evaluate(decided_by_rank_0(lambda: policies))
+        is_evaluating = False
+        return scores
 
-    if is_main_process:
-        try:
-            result = search(asked)
-        finally:
-            decided_by_rank_0(lambda: None)
-        return decided_by_rank_0(lambda: result)
-    while (policies := decided_by_rank_0(_asked_of_rank_0)) is not None:
-        evaluate(policies)
-    return decided_by_rank_0(_asked_of_rank_0)
+    try:
+        result = search(asked)
+    except HarnessError as refusal:
+        # What ends an evaluation ends it on all ranks, or they miss this one in it: none listens.
+        # A signal is sent to all.
+        if not is_evaluating and not isinstance(refusal, Stopped):
+            decided_by_rank_0(partial(_refuse, refusal))
+        raise
+    decided_by_rank_0(lambda: None)
+    return decided_by_rank_0(lambda: result)
+
+
+def _refuse(refusal: HarnessError) -> None:
+    raise refusal
 
 
 def _asked_of_rank_0() -> PolicyArray | None:
