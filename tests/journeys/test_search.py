@@ -18,6 +18,10 @@ from harness.run.policy_file import load_policy
 THIRTY = ("--target-bitops", "30%", "--evaluations", 40)
 
 
+def asked(records):
+    return [json.loads(record)["policies"] for record in records]
+
+
 def test_search_finds_a_policy_within_the_budget_and_writes_it(run, harness_json):
     values = harness_json("search", "--run", run, *THIRTY)
     network = load_network(run / "network.json")
@@ -98,6 +102,28 @@ def test_search_with_a_limit_of_evaluations_keeps_the_budget(run, harness_json):
 def test_unknown_strategy_is_refused(run, refused):
     message = refused("search", "--run", run, *THIRTY, "--strategy", "luck")
     assert message.startswith("strategy luck is unknown; choose guided or greedy or ")
+
+
+def test_a_seed_is_one_of_64_bits(run, refused, harness_json):
+    message = refused("search", "--run", run, *THIRTY, "--seed", 2**64)
+    assert message == (
+        "seed 18446744073709551616 is outside 0 to 18446744073709551615; choose one in between"
+    )
+    assert not (run / "search").exists()
+    harness_json("search", "--run", run, *THIRTY, "--seed", 2**64 - 1)
+
+
+@pytest.mark.parametrize("strategy", ["guided", "random", "evolution"])
+def test_a_seed_decides_every_draw(run, harness_json, strategy):
+    folders = [run / name for name in ("first", "again", "other")]
+    for folder, seed in zip(folders, (3, 3, 4), strict=True):
+        command = ("search", "--run", run, *THIRTY, "--strategy", strategy, "--seed", seed)
+        harness_json(*command, "--out", folder)
+    first, again, other = (files_under(folder) for folder in folders)
+    assert first == again
+    # Beyond the first line and the mark of the search, which the seed is part of.
+    rest, others = (files["journal.jsonl"].splitlines()[2:] for files in (first, other))
+    assert asked(rest) != asked(others)
 
 
 def test_eval_reports_what_search_wrote(run, harness_json):
