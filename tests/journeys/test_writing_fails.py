@@ -62,7 +62,7 @@ def test_a_journal_that_becomes_too_large_is_named_and_goes_on_later(tmp_path, t
     assert "journal.jsonl: file too large; raise the limit" in line
     done = harness_in_process(*search, "--resume")
     assert done.returncode == 0, done.stderr
-    assert (run.path / "search/greedy_60pct/policy.json").is_file()
+    assert (run.path / "search/guided_60pct/policy.json").is_file()
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
