@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError
+from harness.errors import BudgetError, RunError
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import Budget, parse_budget, slack_warnings, target_budget
+from harness.problem.cost import Resource
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
@@ -127,6 +128,8 @@ def search(
         candidates=weights.candidates,
         budgets=[target.budget for target in budgets],
     )
+    # Refuses limits that no policy keeps together before anything is loaded or written.
+    EngineSearch(problem, _engine_options(options))
     _check_free(budgets, options)
     trained = load_run(run, weights=weights, data_path=options.data_path)
     if not trained.is_main_process:
@@ -157,12 +160,19 @@ def _check_free(budgets: Sequence[Target], options: SearchOptions) -> None:
 def _budgets(
     targets: Sequence[str], network: NetworkSpec, parent: Path, options: SearchOptions
 ) -> list[Target]:
-    measured = [measured_resource(text, network) for text in options.costs]
+    measured = _measured(network, options)
     if targets and not options.limits:
         found = [target_budget(text, network) for text in targets]
     else:
         joint = [[f"bitops={text}"] for text in targets] or [[]]
         found = [parse_budget([*one, *options.limits], network, measured=measured) for one in joint]
+    limited = {limit.resource.name for budget in found for limit in budget.limits}
+    for resource in measured:
+        if resource.name not in limited:
+            raise BudgetError(
+                f"costs of {resource.name} are given and no limit of it, so they decide nothing; "
+                f"add --budget {resource.name}=AMOUNT or leave them out"
+            )
     for budget in found:
         for warning in slack_warnings(budget, network):
             logger.warning("%s", warning)
@@ -172,6 +182,16 @@ def _budgets(
         Target(budget=budget, folder=parent / f"{options.strategy}_{budget.folder_name}")
         for budget in found
     ]
+
+
+def _measured(network: NetworkSpec, options: SearchOptions) -> list[Resource]:
+    measured: dict[str, Resource] = {}
+    for text in options.costs:
+        resource = measured_resource(text, network)
+        if resource.name in measured:
+            raise BudgetError(f"costs of {resource.name} are given twice; give one table of it")
+        measured[resource.name] = resource
+    return list(measured.values())
 
 
 def _search_budgets(
@@ -191,12 +211,7 @@ def _search_budgets(
         trained, known.archive, search_id=search_id, counts=known.counts, work=work
     )
     config = trained.config.search
-    engine_options = EngineOptions(
-        strategy=options.strategy,
-        evaluations=options.evaluations,
-        seed=options.seed,
-        error_weight=config.error_weight,
-    )
+    engine_options = _engine_options(options, error_weight=config.error_weight)
     result = run_on_ranks(
         lambda evaluate: EngineSearch(problem, engine_options, known=before).run(
             evaluate, shortlist=config.finalists
@@ -218,6 +233,15 @@ def _search_budgets(
             write_policy(target.folder, trained.network, outcome, provenance=provenance)
         outcomes.append(outcome)
     return outcomes
+
+
+def _engine_options(options: SearchOptions, *, error_weight: float = 1.0) -> EngineOptions:
+    return EngineOptions(
+        strategy=options.strategy,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        error_weight=error_weight,
+    )
 
 
 def _outcome(
