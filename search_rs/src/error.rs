@@ -229,6 +229,14 @@ pub enum SearchError {
     /// A search without a budget.
     #[error("search has 0 budgets, at least 1 is needed; give one")]
     NoBudget,
+    /// A budget that the search does not have.
+    #[error("budget {budget} is not among the {limit} of the search; count them from 0")]
+    UnknownBudget {
+        /// The position.
+        budget: usize,
+        /// Budgets of the search.
+        limit: usize,
+    },
     /// Limits that no policy meets together.
     #[error(
         "budget {budget} is met by no policy: each of its limits can be met, all together cannot; raise one of them"
@@ -355,6 +363,9 @@ impl SearchError {
             }
             Self::BrokenTie { bits, other_bits, .. } => {
                 vec![("bits", Whole(bits.into())), ("other_bits", Whole(other_bits.into()))]
+            }
+            Self::UnknownBudget { budget, limit } => {
+                vec![("budget", count(budget)), ("limit", count(limit))]
             }
             Self::BudgetUnreachable { budget } => vec![("budget", count(budget))],
             Self::ScoreParts { index, found, expected } => vec![
