@@ -91,9 +91,9 @@ fn block(network: &Network, layers: Vec<usize>) -> Result<Block, SearchError> {
     let mut assignments = vec![smallest];
     for group in groups {
         let bits = group.candidates().as_slice();
-        let extended = assignments.iter().flat_map(|policy| {
-            bits.iter().map(move |&bits: &Bits| policy.with_group(group, bits))
-        });
+        let extended = assignments
+            .iter()
+            .flat_map(|policy| bits.iter().map(move |&bits: &Bits| policy.with_group(group, bits)));
         assignments = extended.collect();
     }
     let options: Vec<Vec<LayerBits>> = assignments
@@ -137,10 +137,8 @@ mod tests {
 
     #[test]
     fn ties_join_layers_also_through_others() {
-        let ties = [
-            vec![(0, Side::Act), (2, Side::Act)],
-            vec![(2, Side::Weight), (3, Side::Weight)],
-        ];
+        let ties =
+            [vec![(0, Side::Act), (2, Side::Act)], vec![(2, Side::Weight), (3, Side::Weight)]];
         let network = Network::new(vec![Aggregate::Sum], layers(5), &ties).unwrap();
         let blocks = of_network(&network).unwrap();
         let found: Vec<_> = blocks.iter().map(Block::layers).collect();

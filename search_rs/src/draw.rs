@@ -171,9 +171,8 @@ fn random_move(
         let place = random.random_range(0..open.len());
         let group = &problem.network.groups()[open[place]];
         let bits = from.policy.group_bits(group);
-        let next = next_bits(group.candidates(), bits).map(|to| {
-            from.after(&problem.network, Move { group: open[place], from: bits, to })
-        });
+        let next = next_bits(group.candidates(), bits)
+            .map(|to| from.after(&problem.network, Move { group: open[place], from: bits, to }));
         match next.filter(&is_allowed) {
             Some(next) => return Some(next),
             None => {

@@ -216,7 +216,9 @@ pub enum SearchError {
         other_bits: u8,
     },
     /// A budget without a limit for each resource.
-    #[error("budget has {found} limits, the network has {expected} resources; give None for no limit")]
+    #[error(
+        "budget has {found} limits, the network has {expected} resources; give None for no limit"
+    )]
     LimitCount {
         /// Limits given.
         found: usize,
@@ -266,7 +268,9 @@ pub enum SearchError {
         expected: usize,
     },
     /// Scores that do not have the same folds.
-    #[error("score {index} has {found} parts, not {expected}; return a row of equal length for each")]
+    #[error(
+        "score {index} has {found} parts, not {expected}; return a row of equal length for each"
+    )]
     ScoreParts {
         /// Position in the batch.
         index: usize,
@@ -306,7 +310,9 @@ pub enum SearchError {
         value: f64,
     },
     /// A setting of the guided search that means nothing.
-    #[error("{name} is {value}, not a finite number of at least 0, or for refine_share a share up to 1; leave it out for the default")]
+    #[error(
+        "{name} is {value}, not a finite number of at least 0, or for refine_share a share up to 1; leave it out for the default"
+    )]
     GuidedSetting {
         /// Name of the setting.
         name: &'static str,

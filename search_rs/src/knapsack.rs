@@ -184,9 +184,8 @@ fn run(steps: &[Vec<Choice>], limits: &[u64], bound: &Bound, max_states: usize) 
         layers.push(kept);
     }
     let ends = layers[steps.len()].iter().enumerate();
-    let best = ends.min_by(|(_, a), (_, b)| {
-        a.value.total_cmp(&b.value).then_with(|| a.costs.cmp(&b.costs))
-    });
+    let best = ends
+        .min_by(|(_, a), (_, b)| a.value.total_cmp(&b.value).then_with(|| a.costs.cmp(&b.costs)));
     let best = best.filter(|(_, end)| end.value < bound.value() || bound.picks().is_empty());
     let Some((mut place, end)) = best else { return End { best: None, is_whole } };
     let mut picks = vec![0; steps.len()];

@@ -130,7 +130,8 @@ impl Model {
     pub fn draw(&self, network: &Network, random: &mut impl Rng) -> PairValues {
         let normal = (0..self.layout.num_steps()).map(|_| random.sample(StandardNormal));
         let logarithms = self.posterior.at(&normal.collect::<Vec<f64>>());
-        let increments: Vec<f64> = logarithms.into_iter().map(|h| h.clamp(-60.0, 50.0).exp()).collect();
+        let increments: Vec<f64> =
+            logarithms.into_iter().map(|h| h.clamp(-60.0, 50.0).exp()).collect();
         self.as_values(network, &self.layout.sums(&increments))
     }
 
@@ -189,8 +190,7 @@ fn start(layout: &Layout, positions: &[Positions], scores: &[f64]) -> (Hyper, Po
     let profile: Vec<f64> = positions.iter().map(at).collect();
     let (mean_profile, mean_score) = (mean(&profile), mean(scores));
     let pairs = profile.iter().zip(scores);
-    let product: Vec<f64> =
-        pairs.map(|(x, y)| (x - mean_profile) * (y - mean_score)).collect();
+    let product: Vec<f64> = pairs.map(|(x, y)| (x - mean_profile) * (y - mean_score)).collect();
     let (spread, deviation) = (variance(&profile), variance(scores).sqrt());
     // Scores that are all alike have no scale of their own.
     let deviation = if deviation > 0.0 { deviation } else { 1e-6 * mean_score.abs().max(1e-6) };
@@ -215,7 +215,8 @@ struct Fit {
 impl Fit {
     fn run(&mut self, rounds: usize) {
         let deviation = variance(&self.scores).sqrt();
-        let smallest = (2e-3 * deviation).powi(2).max(1e-24 * mean(&self.scores).powi(2)).max(1e-300);
+        let smallest =
+            (2e-3 * deviation).powi(2).max(1e-24 * mean(&self.scores).powi(2)).max(1e-300);
         let mut moments = self.moments();
         for round in 0..rounds {
             if round % 3 == 0 && round > 0 {
@@ -302,7 +303,8 @@ fn left_out_error(model: &Model, positions: &[Positions], scores: &[f64]) -> f64
 
 fn covariance_with(covariance: &Mat<f64>, centre: &[f64]) -> Vec<f64> {
     let rows = 0..covariance.nrows();
-    rows.map(|row| centre.iter().enumerate().map(|(it, c)| covariance[(row, it)] * c).sum()).collect()
+    rows.map(|row| centre.iter().enumerate().map(|(it, c)| covariance[(row, it)] * c).sum())
+        .collect()
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {

@@ -268,7 +268,8 @@ mod tests {
         assert!(found.to_string().starts_with(expected), "{found}");
         for columns in [vec![], vec![vec![vec![1]]; 9]] {
             let found = Layer::new("conv1", &[2], &[8], &columns).unwrap_err().to_string();
-            let expected = format!("layer conv1 has {} columns of costs, not 1 to 8", columns.len());
+            let expected =
+                format!("layer conv1 has {} columns of costs, not 1 to 8", columns.len());
             assert!(found.starts_with(&expected), "{found}");
         }
     }
@@ -300,7 +301,8 @@ mod tests {
             ),
         ];
         for (ties, message) in cases {
-            let found = Network::new(vec![Aggregate::Sum], layers(), &ties).unwrap_err().to_string();
+            let found =
+                Network::new(vec![Aggregate::Sum], layers(), &ties).unwrap_err().to_string();
             assert!(found.starts_with(message), "{found}");
         }
     }

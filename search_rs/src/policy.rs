@@ -256,7 +256,8 @@ mod tests {
         assert_eq!(policy.group_bits(group).get(), 6);
         let message = Policy::from_row(&network, &[2, 4, 3, 6]).unwrap_err().to_string();
         assert!(
-            message.starts_with("act bits 6 of layer b are not the 4 of layer a, which it is tied to"),
+            message
+                .starts_with("act bits 6 of layer b are not the 4 of layer a, which it is tied to"),
             "{message}"
         );
     }

@@ -77,7 +77,8 @@ impl Bound {
             self.multipliers.iter().all(|(multipliers, sums)| {
                 let least = choices.iter().map(|other| priced(other, multipliers));
                 let rise = priced(choice, multipliers) - least.fold(f64::INFINITY, f64::min);
-                let worth = multipliers.iter().zip(&self.limits).map(|(m, limit)| m * as_float(*limit));
+                let worth =
+                    multipliers.iter().zip(&self.limits).map(|(m, limit)| m * as_float(*limit));
                 sums[0] - worth.sum::<f64>() + rise <= self.value + self.slack
             })
         };
@@ -104,11 +105,9 @@ impl Bound {
     /// Return whether a partial policy, whole up to a step, may lead to one within the limits that is
     /// no worse than the best known.
     pub(super) fn may_lead_to_best(&self, step: usize, costs: &[u64], value: f64) -> bool {
-        let fits = costs
-            .iter()
-            .zip(&self.least_costs[step])
-            .zip(&self.limits)
-            .all(|((cost, least), limit)| limit.checked_sub(*cost).is_some_and(|left| *least <= left));
+        let fits = costs.iter().zip(&self.least_costs[step]).zip(&self.limits).all(
+            |((cost, least), limit)| limit.checked_sub(*cost).is_some_and(|left| *least <= left),
+        );
         fits && self.least(step, costs, value) <= self.value + self.slack
     }
 
@@ -164,8 +163,11 @@ impl Bound {
         let (mut pace, mut num_idle) = (1.0, 0);
         for _ in 0..ASCENT_STEPS {
             let (costs, _, value) = self.meet(steps, &multipliers);
-            let over: Vec<f64> =
-                costs.iter().zip(&limits).map(|(cost, limit)| as_float(*cost) / limit - 1.0).collect();
+            let over: Vec<f64> = costs
+                .iter()
+                .zip(&limits)
+                .map(|(cost, limit)| as_float(*cost) / limit - 1.0)
+                .collect();
             let worth = multipliers.iter().zip(&limits).zip(&over);
             let height = value + worth.map(|((m, limit), over)| m * limit * over).sum::<f64>();
             num_idle += 1;
@@ -178,7 +180,8 @@ impl Bound {
                 multipliers.clone_from(&best);
                 continue;
             }
-            let goal = if self.value.is_finite() { self.value } else { height + 0.1 * height.abs() };
+            let goal =
+                if self.value.is_finite() { self.value } else { height + 0.1 * height.abs() };
             let square: f64 = over.iter().map(|over| over * over).sum();
             let length = pace * (goal - height).max(self.slack) / square.max(f64::MIN_POSITIVE);
             for ((m, limit), over) in multipliers.iter_mut().zip(&limits).zip(over) {
@@ -225,9 +228,12 @@ impl Bound {
             for (step, choices) in steps.iter().enumerate() {
                 let now = &choices[picks[step]];
                 for (pick, other) in choices.iter().enumerate() {
-                    let fits = costs.iter().zip(&now.costs).zip(&other.costs).zip(&self.limits).all(
-                        |(((sum, from), to), limit)| sum - from + to <= *limit,
-                    );
+                    let fits = costs
+                        .iter()
+                        .zip(&now.costs)
+                        .zip(&other.costs)
+                        .zip(&self.limits)
+                        .all(|(((sum, from), to), limit)| sum - from + to <= *limit);
                     let change = other.value - now.value;
                     if fits && change < best.map_or(0.0, |(change, _, _)| change) {
                         best = Some((change, step, pick));

@@ -4,9 +4,9 @@
 use faer::linalg::solvers::{DenseSolveCore, Llt};
 use faer::{Mat, Side};
 
+use super::as_float;
 use super::layout::{Layout, Moments};
 use super::posterior::Posterior;
-use super::as_float;
 
 /// Groups that the centre of a hyperprior is worth.
 const PRIOR_COUNT: f64 = 8.0;

@@ -65,8 +65,12 @@ impl PairSums {
 
     /// Return the sum over all pairs of steps that a policy has taken.
     pub(super) fn square(&self, positions: &Positions) -> f64 {
-        let rows: Vec<usize> =
-            self.starts.iter().zip(positions).map(|(start, &taken)| start + usize::from(taken)).collect();
+        let rows: Vec<usize> = self
+            .starts
+            .iter()
+            .zip(positions)
+            .map(|(start, &taken)| start + usize::from(taken))
+            .collect();
         let mut total = 0.0;
         for &column in &rows {
             let column = self.sums.col(column);
@@ -79,7 +83,8 @@ impl PairSums {
 impl Layout {
     pub(super) fn new(network: &Network) -> Self {
         let is_free = |(_, group): &(usize, &Group)| group.is_free();
-        let free: Vec<(usize, &Group)> = network.groups().iter().enumerate().filter(is_free).collect();
+        let free: Vec<(usize, &Group)> =
+            network.groups().iter().enumerate().filter(is_free).collect();
         let mut places = vec![None; network.groups().len()];
         let (mut candidates, mut steps, mut t) = (Vec::new(), Vec::new(), Vec::new());
         for (place, (index, group)) in free.iter().enumerate() {
@@ -87,9 +92,10 @@ impl Layout {
             let mut bits = group.candidates().as_slice().to_vec();
             bits.reverse();
             let first = t.len();
-            t.extend(bits.windows(2).map(|pair| {
-                4.0 - 0.5 * (f64::from(pair[0].get()) + f64::from(pair[1].get()))
-            }));
+            t.extend(
+                bits.windows(2)
+                    .map(|pair| 4.0 - 0.5 * (f64::from(pair[0].get()) + f64::from(pair[1].get()))),
+            );
             steps.push(first..t.len());
             candidates.push(bits);
         }
@@ -197,7 +203,8 @@ impl Layout {
                 }
             }
         }
-        let square = scores.iter().zip(weights).map(|(value, own)| own * (value - score).powi(2)).sum();
+        let square =
+            scores.iter().zip(weights).map(|(value, own)| own * (value - score).powi(2)).sum();
         let mean = |positions: &Positions| -> f64 {
             positions.iter().zip(effects).map(|(&taken, sums)| sums[usize::from(taken)]).sum()
         };
@@ -216,8 +223,11 @@ impl Layout {
             self.steps.iter().enumerate().map(|(place, steps)| steps.start + place).collect();
         let mut exact = Mat::<f64>::zeros(num_rows, num_rows);
         for (positions, weight) in positions.iter().zip(weights) {
-            let rows: Vec<usize> =
-                starts.iter().zip(positions).map(|(start, &taken)| start + usize::from(taken)).collect();
+            let rows: Vec<usize> = starts
+                .iter()
+                .zip(positions)
+                .map(|(start, &taken)| start + usize::from(taken))
+                .collect();
             for &column in &rows {
                 let mut column = exact.col_mut(column);
                 for &row in &rows {
@@ -232,7 +242,8 @@ impl Layout {
                     let (mut own, from) = (0.0, starts[other] + column + 1);
                     for (row, inner) in steps.clone().enumerate().rev() {
                         own += exact[(starts[place] + row + 1, from)];
-                        let later = if step + 1 < others.end { gram[(inner, step + 1)] } else { 0.0 };
+                        let later =
+                            if step + 1 < others.end { gram[(inner, step + 1)] } else { 0.0 };
                         gram[(inner, step)] = own + later;
                     }
                 }

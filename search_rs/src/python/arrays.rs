@@ -70,7 +70,8 @@ pub(super) fn read_score_rows(
             },
         }
     };
-    let read = || -> PyResult<Vec<Vec<f64>>> { scores.try_iter()?.map(|score| row(score?)).collect() };
+    let read =
+        || -> PyResult<Vec<Vec<f64>>> { scores.try_iter()?.map(|score| row(score?)).collect() };
     read().map_err(|error: PyErr| {
         if !error.is_instance_of::<PyTypeError>(scores.py()) {
             return error;

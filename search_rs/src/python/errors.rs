@@ -77,9 +77,7 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         E::UnknownStrategy { .. }
         | E::ErrorWeight { .. }
         | E::GuidedSetting { .. }
-        | E::NoEvaluations => {
-            OptionError::new_err(text)
-        }
+        | E::NoEvaluations => OptionError::new_err(text),
         E::NothingProposed { .. } | E::NotFinished | E::Busy => StateError::new_err(text),
     };
     for (name, number) in error.numbers() {

@@ -114,7 +114,8 @@ impl PySearchResult {
     }
 
     fn __repr__(&self) -> String {
-        let score = self.result.score.map_or_else(|| "None".to_owned(), |score| format!("{score:?}"));
+        let score =
+            self.result.score.map_or_else(|| "None".to_owned(), |score| format!("{score:?}"));
         format!("SearchResult(score={score}, costs={:?})", self.costs())
     }
 }

@@ -29,8 +29,7 @@ impl Default for Settings {
 /// Evaluations of a guided search without a limit.
 const GUIDED_EVALUATIONS: u64 = 300;
 
-type Create =
-    fn(&Problem, &Settings, Option<u64>) -> Result<Box<dyn Strategy>, SearchError>;
+type Create = fn(&Problem, &Settings, Option<u64>) -> Result<Box<dyn Strategy>, SearchError>;
 
 /// The strategies by name; the first is the default.
 const STRATEGIES: [(&str, Create); 5] = [

@@ -290,14 +290,15 @@ fn survey_policies(problem: &Problem, count: u64, random: &mut Pcg64Mcg) -> Vec<
 /// Return the uniform policies within a budget of which no other has more bits everywhere.
 fn spending(problem: &Problem, budget: usize) -> Vec<Policy> {
     let limits = &problem.budgets[budget];
-    let is_within =
-        |policy: &&Policy| limits.admits(&problem.costed((*policy).clone()).costs);
+    let is_within = |policy: &&Policy| limits.admits(&problem.costed((*policy).clone()).costs);
     let within: Vec<&Policy> = problem.uniform.iter().filter(is_within).collect();
     let is_below = |one: &Policy, other: &Policy| {
         one != other
-            && one.layers().iter().zip(other.layers()).all(|(mine, its)| {
-                mine.weight <= its.weight && mine.act <= its.act
-            })
+            && one
+                .layers()
+                .iter()
+                .zip(other.layers())
+                .all(|(mine, its)| mine.weight <= its.weight && mine.act <= its.act)
     };
     let is_maximal = |policy: &&&Policy| !within.iter().any(|other| is_below(policy, other));
     within.iter().filter(is_maximal).map(|policy| (*policy).clone()).collect()

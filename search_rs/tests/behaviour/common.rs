@@ -46,8 +46,7 @@ pub(crate) fn plateau_networks(max_layers: usize) -> impl Strategy<Value = Arc<N
         }
         Layer::new("layer", &weight, &act, &[costs]).unwrap()
     });
-    proptest::collection::vec(layer, 1..=max_layers)
-        .prop_map(|layers| Arc::new(plain(layers)))
+    proptest::collection::vec(layer, 1..=max_layers).prop_map(|layers| Arc::new(plain(layers)))
 }
 
 /// Networks of 1 to `max_layers` layers, with plateaus or without.
@@ -115,7 +114,11 @@ pub(crate) fn tied_networks(max_layers: usize) -> impl Strategy<Value = Arc<Netw
                 let cost = |weight: i128, act: i128| {
                     let hash = seed.rotate_left(7).wrapping_mul(31 + salt) >> 40;
                     let factor = i128::from(1 + hash % 50);
-                    if rises { factor * weight * act } else { factor * (weight * 5 % 7 + act * 3 % 5) }
+                    if rises {
+                        factor * weight * act
+                    } else {
+                        factor * (weight * 5 % 7 + act * 3 % 5)
+                    }
                 };
                 bits.iter().map(|&w| bits.iter().map(|&a| cost(w, a)).collect()).collect()
             };

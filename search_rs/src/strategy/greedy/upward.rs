@@ -43,7 +43,8 @@ impl Climb {
             };
         }
         let is_open = |anchor: &&Policy| {
-            !walk.has_visited(anchor) && walk.admits(view.problem, &view.problem.costed((*anchor).clone()))
+            !walk.has_visited(anchor)
+                && walk.admits(view.problem, &view.problem.costed((*anchor).clone()))
         };
         let scored = anchors.iter().filter(is_open).filter_map(|anchor| {
             let costed = view.problem.costed(anchor.clone());
@@ -104,9 +105,8 @@ pub(super) fn lowest(
     scores: &[f64],
 ) -> Option<(Costed, f64)> {
     let pairs = nexts.iter().zip(scores);
-    let outcomes: Vec<_> = pairs
-        .map(|(next, &score)| Scored { score, load: walk.load(view.problem, next) })
-        .collect();
+    let outcomes: Vec<_> =
+        pairs.map(|(next, &score)| Scored { score, load: walk.load(view.problem, next) }).collect();
     let best = merit::best_by_score(&outcomes)?;
     Some((nexts.swap_remove(best), scores[best]))
 }

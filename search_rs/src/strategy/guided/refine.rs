@@ -66,7 +66,8 @@ impl Refinement {
     fn judge(&mut self, view: &View<'_>, budget: usize, model: &Model, significance: f64) {
         let Some(incumbent) = self.incumbents[budget].clone() else { return };
         let Some(current) = view.archive.get(&incumbent) else { return };
-        let scored = self.asked.iter().filter_map(|policy| Some((policy, view.archive.get(policy)?)));
+        let scored =
+            self.asked.iter().filter_map(|policy| Some((policy, view.archive.get(policy)?)));
         let best = scored.min_by(|a, b| a.1.score().total_cmp(&b.1.score()));
         let Some((policy, observation)) = best else { return };
         let (rise, error) = paired(observation, current, || {
@@ -111,8 +112,12 @@ fn neighbours(
         .into_iter()
         .map(|change| (change, base.after(network, change)))
         .collect();
-    let mut found: Vec<Costed> =
-        singles.iter().map(|(_, next)| next).filter(|next| limits.admits(&next.costs)).cloned().collect();
+    let mut found: Vec<Costed> = singles
+        .iter()
+        .map(|(_, next)| next)
+        .filter(|next| limits.admits(&next.costs))
+        .cloned()
+        .collect();
     for (up, raised) in singles.iter().filter(|(change, _)| !change.is_down()) {
         for (down, _) in singles.iter().filter(|(change, _)| change.is_down()) {
             if up.group != down.group && limits.admits(&raised.costs_after(network, *down)) {
