@@ -62,12 +62,15 @@ class Size:
 QUICK = Size(model="resnet8", image_size=32, num_images=100)
 FULL = Size(model="resnet18", image_size=64, num_images=60)
 
-TOGETHER = {"resnet20": 32, "mobilenetv2_100": 64}
-"""Networks of which policies are run together, and their image size; the quick ones are smaller."""
-QUICK_TOGETHER = {"resnet8": 32}
+TOGETHER = (("resnet20", 32), ("mobilenetv2_100", 32))
+"""Networks of which policies are run together, and their image size."""
+STACKED = (*TOGETHER, ("mobilenetv2_100", 64))
+QUICK_TOGETHER = (("resnet8", 32),)
 NUM_RANDOM = 60
 BATCH_SIZE = 50
 NUM_BATCHES = 2
+NUM_STACKED = 4
+STACKED_SIZES = (10, 50)
 
 
 def main(
@@ -89,8 +92,10 @@ def main(
             **_ratios(run, config),
             **_opens_of_a_search(run, images),
         }
-    for model, image_size in (TOGETHER if full else QUICK_TOGETHER).items():
+    for model, image_size in TOGETHER if full else QUICK_TOGETHER:
         values.update(_speedups(model, image_size))
+    for model, image_size in STACKED if full else QUICK_TOGETHER:
+        values.update(_stacked(model, image_size))
     for name, value in values.items():
         typer.echo(f"{name}: {value:.3f}" if isinstance(value, float) else f"{name}: {value}")
     if as_json:
@@ -193,6 +198,51 @@ def _speedups_of_a_round(
         "evaluated": _cpu_seconds(one_at_a_time) / _cpu_seconds(together),
         "recalibrated": _cpu_seconds(recalibrated_alone) / _cpu_seconds(recalibrated),
     }
+
+
+@torch.no_grad()
+def _stacked(model_name: str, image_size: int) -> dict[str, float]:
+    """Return what it would bring to run several policies' features as one larger batch.
+
+    That is: the time of one batch of `NUM_STACKED` parts over that of the parts, and how many
+    layers round otherwise then.
+    """
+    supernet = _supernet(model_name, image_size)
+    (inputs,) = supernet.encode_standing([supernet.network.candidates.smallest])
+    found: dict[str, float] = {}
+    for size in STACKED_SIZES:
+        images = torch.randn(NUM_STACKED * size, 3, image_size, image_size)
+        parts = images.chunk(NUM_STACKED)
+
+        def run_parts(parts: Sequence[Tensor] = parts) -> None:
+            for part in parts:
+                supernet(part, inputs)
+
+        def run_whole(images: Tensor = images) -> None:
+            supernet(images, inputs)
+
+        ratios = [_cpu_seconds(run_whole) / _cpu_seconds(run_parts) for _ in range(2 * ROUNDS)]
+        key = f"{model_name}_{image_size}_{NUM_STACKED}x{size}"
+        found[f"{key}_stacked_over_parts"] = median(ratios)
+        found[f"{key}_layers_that_differ"] = _layers_that_differ(supernet, inputs, images)
+    return found
+
+
+def _layers_that_differ(supernet: Supernet, inputs: PolicyInputs, images: Tensor) -> int:
+    given: dict[int, tuple[Any, ...]] = {}
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args, at=at: given.update({at: args}))
+        for at, layer in enumerate(supernet.layers)
+    ]
+    supernet(images, inputs)
+    for hook in hooks:
+        hook.remove()
+    differ = 0
+    for at, layer in enumerate(supernet.layers):
+        x, *rest = given[at]
+        in_parts = torch.cat([layer(part, *rest) for part in x.chunk(NUM_STACKED)])
+        differ += not torch.equal(layer(x, *rest), in_parts)
+    return differ
 
 
 def _supernet(model_name: str, image_size: int) -> Supernet:

@@ -61,7 +61,8 @@ class MadeErrors:
         if self.family != "propagating":
             return raw
         # At 1.5 points the curve is nearly straight, so the scale stays what it means.
-        return SATURATION * -np.expm1(-raw / SATURATION)
+        saturated: Floats = SATURATION * -np.expm1(-raw / SATURATION)
+        return saturated
 
     def __call__(self, policies: Policies) -> Floats:
         """Return the errors in percent of (n, layers, 2) policies, each with its fixed draw."""
@@ -72,7 +73,7 @@ class MadeErrors:
         sides = self.table[layers[None, :, None], np.arange(2)[None, None, :], bits]
         if self.family == "propagating":
             return self._propagate(sides)
-        total = sides.sum(axis=(1, 2))
+        total: Floats = sides.sum(axis=(1, 2))
         if self.family == "interactions":
             both = sides.sum(axis=2)
             total += np.sqrt(sides[:, :, 0] * sides[:, :, 1]) @ self.pair
@@ -98,7 +99,8 @@ class MadeErrors:
         state = (flat * self.hash_keys[None, :-1]).sum(axis=1, dtype=np.uint64)
         first = _uniform(_mix(state ^ self.hash_keys[-1]))
         second = _uniform(_mix(state + self.hash_keys[-1]))
-        return np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second)
+        normal: Floats = np.sqrt(-2 * np.log(first)) * np.cos(2 * np.pi * second)
+        return normal
 
 
 def _side_errors(rng: np.random.Generator, num_layers: int) -> Floats:
@@ -107,7 +109,8 @@ def _side_errors(rng: np.random.Generator, num_layers: int) -> Floats:
     decay = rng.uniform(0.8, 2.2, (num_layers, 2, 1))
     jitter = rng.lognormal(0.0, 0.15, (num_layers, 2, 9))
     table = scale * jitter * 2.0 ** (-decay * np.arange(9))
-    return np.maximum.accumulate(table[:, :, ::-1], axis=2)[:, :, ::-1]
+    falling: Floats = np.maximum.accumulate(table[:, :, ::-1], axis=2)[:, :, ::-1]
+    return falling
 
 
 def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -115,9 +118,11 @@ def _mix(state: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     state = state + np.uint64(0x9E3779B97F4A7C15)
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return state ^ (state >> np.uint64(31))
+    mixed: npt.NDArray[np.uint64] = state ^ (state >> np.uint64(31))
+    return mixed
 
 
 def _uniform(state: npt.NDArray[np.uint64]) -> Floats:
     """Return each state as a number in (0, 1)."""
-    return ((state >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    uniform: Floats = ((state >> np.uint64(11)).astype(np.float64) + 0.5) / 2.0**53
+    return uniform

@@ -13,8 +13,8 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Which score ranks policies best",
         "",
-        "`python -m benchmarks.scores --full`, or `--run PATH --policies N --write` for a run that "
-        "is there. Policies fill three budgets, each halfway between two uniform policies. "
+        "`python -m benchmarks.scores --full`, or `--run PATH --policies N --test-images N` for a "
+        "run that is there. Policies fill three budgets, each halfway between two uniform ones. "
         "*split-half*: Spearman's correlation between a score on two halves of the same images. "
         "*tau*: Kendall's correlation of the score, on the search split, with the error on the "
         "test split, BN statistics re-estimated as they are reported; ± 1.96 standard errors "
@@ -45,7 +45,7 @@ def _run_lines(result: dict[str, Any]) -> list[str]:
         "",
         f"Supernet of {result['epochs']} epochs on {result['training_images']} images; test "
         f"accuracy of uniform policies in %: {accuracies}. Seconds to score a policy on 500 "
-        f"images: {costs}.",
+        f"images: {costs}. Judged on {result['test_images']} test images.",
         "",
         f"On {largest} images, statistics re-estimated on {result['default_statistics']}; the "
         "third column is the tau between test errors on two halves of the test split:",

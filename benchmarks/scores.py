@@ -2,8 +2,8 @@
 
 `python -m benchmarks.scores` trains a small supernet on the embedded digits; `--full` trains those
 of configs/train on Fashion-MNIST (hours) and takes 200 policies a budget. `--run PATH`, repeated,
-takes trained runs in their place. `--full` and `--write` keep results in docs/results/scores.json
-and .md, beside those of other runs. Policies fill three budgets; the truth is the accuracy on the
+takes trained runs in their place. Either keeps its results in docs/results/scores.json and .md,
+beside those of other runs. Policies fill three budgets; the truth is the accuracy on the
 test split with re-estimated statistics, as it is reported. Seconds are those of the processor.
 """
 
@@ -23,7 +23,7 @@ from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 
 from benchmarks.main_job import random_policy
 from benchmarks.score_tables import SCORES, markdown
-from harness.accuracy import PolicyScorer
+from harness.accuracy import PolicyScorer, right_by_policy
 from harness.data import EvalBatches
 from harness.problem.cost import bitops
 from harness.problem.policy import Policy
@@ -45,7 +45,7 @@ IMAGES = (250, 500, 1000, 3000)
 STATISTICS = ("trained", "of the batch", "200", "500", "2000")
 """Of training, of the batch that is scored, or re-estimated on so many training images."""
 DEFAULT_STATISTICS = "500"
-STATISTICS_IMAGES = 1000
+STATISTICS_IMAGES = 500
 """Images that score policies where kinds of statistics are compared."""
 AT_ONCE = 64
 TIMED_POLICIES, TIMED_ROUNDS = 8, 3
@@ -76,8 +76,8 @@ def main(
     *,
     run: Annotated[list[Path] | None, typer.Option(help="A trained run; repeatable.")] = None,
     policies: Annotated[int | None, typer.Option(help="Policies for each budget.")] = None,
+    test_images: Annotated[int | None, typer.Option(help="Test images that judge.")] = None,
     full: Annotated[bool, typer.Option(help="Fashion-MNIST, 200 policies a budget.")] = False,
-    write: Annotated[bool, typer.Option(help="Keep the results, as --full does.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
     runs: Annotated[Path, typer.Option(help="Where runs are trained.")] = Path("runs/benchmark"),
 ) -> None:
@@ -86,9 +86,11 @@ def main(
     torch.set_num_threads(1)
     number = policies or (200 if full else 40)
     trained_runs = [RunDir(path) for path in run or ()] or list(_trained(runs, full=full))
-    results = [measured(load_run(one), number=number) for one in trained_runs]
+    results = [
+        measured(load_run(one), number=number, test_images=test_images) for one in trained_runs
+    ]
     console().print(markdown(results))
-    if full or write:
+    if full or run:
         _keep(results)
     if as_json:
         typer.echo(json.dumps({"runs": results}))
@@ -110,14 +112,15 @@ def _trained(runs: Path, *, full: bool) -> Iterator[RunDir]:
         yield train(supernet, out=out / "supernet")
 
 
-def measured(trained: TrainedRun, *, number: int) -> dict[str, Any]:
+def measured(trained: TrainedRun, *, number: int, test_images: int | None) -> dict[str, Any]:
     """Return everything that is reported of one run.
 
     Args:
         trained: The run.
         number: Policies for each budget.
+        test_images: The first images of the test split that judge; None is all.
     """
-    budgets = list(_budgets(trained, number))
+    budgets = list(_budgets(trained, number, test_images))
     policies = [policy for budget in budgets for policy in budget.policies]
     most = len(trained.splits.search)
     images = sorted({min(count, most) for count in IMAGES})
@@ -145,7 +148,7 @@ def measured(trained: TrainedRun, *, number: int) -> dict[str, Any]:
         "run": f"{config.model.name} on {config.data.name}",
         "layers": len(trained.network.layers),
         "policies": number,
-        "test_images": len(trained.splits.test),
+        "test_images": budgets[0].right.shape[1],
         "training_images": len(trained.splits.train),
         "epochs": config.train.epochs,
         "default_statistics": DEFAULT_STATISTICS,
@@ -160,7 +163,7 @@ def measured(trained: TrainedRun, *, number: int) -> dict[str, Any]:
     }
 
 
-def _budgets(trained: TrainedRun, number: int) -> Iterator[Budget]:
+def _budgets(trained: TrainedRun, number: int, test_images: int | None) -> Iterator[Budget]:
     """Yield three budgets between uniform policies, with random policies that fill them."""
     network, uniform = trained.network, trained.candidates.equal_bits_policies
     costs = {label: bitops(network, policy) for label, policy in uniform.items()}
@@ -171,7 +174,12 @@ def _budgets(trained: TrainedRun, number: int) -> Iterator[Budget]:
         while len(distinct) < number:
             distinct[random_policy(trained, target, generator)] = None
         policies = list(distinct)
-        right = trained.right_images(policies, split="test")
+        right = right_by_policy(
+            trained.supernet,
+            policies,
+            trained.batches("test", limit=test_images),
+            recalibration=trained.batches("train", limit=trained.config.eval.recalibrate_images),
+        )
         label = f"{low}/{low} to {high}/{high}"
         yield Budget(label=label, target=target, policies=policies, right=right)
 

@@ -98,7 +98,7 @@ def _row(case: Case, name: str, limits: tuple[int, ...], num_seeds: int) -> dict
 
 def _half_width(values: list[float]) -> float:
     """Return half of the 95 % interval of a mean, by Student's t of five degrees of freedom."""
-    return 2.57 * stdev(values) / len(values) ** 0.5
+    return float(2.57 * stdev(values) / len(values) ** 0.5)
 
 
 def _excess(case: Case, name: str, limit: int, seed: int) -> float:

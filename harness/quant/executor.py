@@ -3,8 +3,8 @@
 Policies that give the first layers the same bits share all work up to the layer where they part;
 those that part in one branch share the others. The results are those of one policy at a time, bit
 for bit, in whatever company and order: each operation is given the very tensors that it would be
-given then. (Images of several policies in one larger batch are not: a convolution may round
-otherwise, and on a CPU it is no faster; docs/results/evaluation.md.)
+given then. Features of several policies are not put into one larger batch: where that is faster,
+with few images, convolutions round otherwise (docs/results/evaluation.md).
 
 How: the network is cut into segments (`segments.py`), it is seen on few images what they do to
 memory (`storages.py`), and a plan says which segment runs when and what is dropped (`plan.py`).
@@ -54,6 +54,8 @@ class Executor:
                 share what hangs on one tensor; equal tensors are not looked for.
             max_kept_bytes: Policies run in groups that keep no more features than this.
         """
+        given = [one for policy in policies for one in policy.statistics if one is not None]
+        assert all(one.momentum is None for one in given), "statistics that move are not shared"
         self._supernet = supernet
         self._policies = list(policies)
         self._max_kept_bytes = max_kept_bytes

@@ -162,8 +162,8 @@ class SearchConfig(Section):
     score: Annotated[Score, Since(format=4, before="errors")] = "kl"
     """What proposals are compared by, a mean over images, lower is better. `kl`: from the max
     policy's logits t, KL(softmax(t) || softmax(logits)), as the paper trains random policies;
-    `cross_entropy`; or `errors` (paper: top-1), which ranks near policies less well
-    (docs/results/scores.md). Finalists are compared by their accuracy whatever this is."""
+    `cross_entropy`; or `errors` (paper: top-1), whose ranking of near policies repeats less on
+    other images (docs/results/scores.md). Finalists are compared by accuracy whatever this is."""
     error_weight: float = Field(default=1.5, gt=0)
     """Weight of the normalised error against the normalised BitOPs saved (paper: 1.5)."""
     images: int | None = Field(default=None, ge=1)

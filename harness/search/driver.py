@@ -128,6 +128,8 @@ def search(
         candidates=weights.candidates,
         budgets=[target.budget for target in budgets],
     )
+    # Refuses limits that no policy keeps together before anything is loaded or written.
+    EngineSearch(problem, _engine_options(options))
     _check_free(budgets, options)
     trained = load_run(run, weights=weights, data_path=options.data_path)
     if not trained.is_main_process:
@@ -165,13 +167,14 @@ def _budgets(
     else:
         joint = [[f"bitops={text}"] for text in targets] or [[]]
         found = [parse_budget([*one, *options.limits], network, measured=measured) for one in joint]
-    warnings = [warning for budget in found for warning in slack_warnings(budget, network)]
-    limited = {limit.resource for budget in found for limit in budget.limits}
-    warnings += [
-        f"costs of {one.name} limit nothing; give --budget {one.name}=AMOUNT too"
-        for one in measured
-        if one not in limited
-    ]
+    limited = {limit.resource.name for budget in found for limit in budget.limits}
+    for resource in measured:
+        if resource.name not in limited:
+            raise BudgetError(
+                f"costs of {resource.name} are given and no limit of it, so they decide nothing; "
+                f"add --budget {resource.name}=AMOUNT or leave them out"
+            )
+    warnings = (warning for budget in found for warning in slack_warnings(budget, network))
     for warning in dict.fromkeys(warnings):
         logger.warning("%s", warning)
     if len({tuple(limit.amount for limit in budget.limits) for budget in found}) < len(found):
@@ -183,13 +186,13 @@ def _budgets(
 
 
 def _measured(network: NetworkSpec, options: SearchOptions) -> list[Resource]:
-    found = {}
+    measured: dict[str, Resource] = {}
     for text in options.costs:
         resource = measured_resource(text, network)
-        if resource.name in found:
-            raise BudgetError(f"costs of {resource.name} are given twice; give one file of them")
-        found[resource.name] = resource
-    return list(found.values())
+        if resource.name in measured:
+            raise BudgetError(f"costs of {resource.name} are given twice; give one table of it")
+        measured[resource.name] = resource
+    return list(measured.values())
 
 
 def _search_budgets(
@@ -209,12 +212,7 @@ def _search_budgets(
         trained, known.archive, search_id=search_id, counts=known.counts, work=work
     )
     config = trained.config.search
-    engine_options = EngineOptions(
-        strategy=options.strategy,
-        evaluations=options.evaluations,
-        seed=options.seed,
-        error_weight=config.error_weight,
-    )
+    engine_options = _engine_options(options, error_weight=config.error_weight)
     result = run_on_ranks(
         lambda evaluate: EngineSearch(problem, engine_options, known=before).run(
             evaluate, shortlist=config.finalists
@@ -236,6 +234,15 @@ def _search_budgets(
             write_policy(target.folder, trained.network, outcome, provenance=provenance)
         outcomes.append(outcome)
     return outcomes
+
+
+def _engine_options(options: SearchOptions, *, error_weight: float = 1.0) -> EngineOptions:
+    return EngineOptions(
+        strategy=options.strategy,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        error_weight=error_weight,
+    )
 
 
 def _outcome(

@@ -110,17 +110,30 @@ pub fn after_change(
     }
     for (place, kind) in network.aggregates().iter().enumerate() {
         if *kind == Aggregate::Max {
-            let bits_of = |index: usize, own: LayerBits| {
-                changed.iter().find(|(other, _)| *other == index).map_or(own, |&(_, bits)| bits)
-            };
-            let layers = network.layers().iter().zip(policy.layers()).enumerate();
-            let largest = layers
-                .map(|(index, (layer, &own))| of_layer(layer, bits_of(index, own)).0[place])
-                .max();
-            costs.0[place] = largest.unwrap_or_default();
+            costs.0[place] = largest_after(network, policy, before.0[place], changed, place);
         }
     }
     costs
+}
+
+/// Return the largest cost of a layer after a change, given the largest before.
+fn largest_after(
+    network: &Network,
+    policy: &Policy,
+    before: u64,
+    changed: &[(usize, LayerBits)],
+    place: usize,
+) -> u64 {
+    let cost = |index: usize, bits| of_layer(&network.layers()[index], bits).0[place];
+    let risen = changed.iter().map(|&(index, bits)| cost(index, bits)).max().unwrap_or_default();
+    let was_largest = |&(index, _): &(usize, _)| cost(index, policy.layers()[index]) == before;
+    if risen >= before || !changed.iter().any(was_largest) {
+        return risen.max(before);
+    }
+    // The layer that was the largest falls: only now do all others matter.
+    let others = policy.layers().iter().enumerate();
+    let others = others.filter(|(index, _)| changed.iter().all(|(other, _)| other != index));
+    others.map(|(index, &bits)| cost(index, bits)).fold(risen, u64::max)
 }
 
 /// Return what each of many policies costs; rows hold weight bits and activation bits of each layer

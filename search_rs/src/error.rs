@@ -3,7 +3,11 @@
 //! Invariant: every message says what is what, which limit it breaks and what to do, in that order,
 //! without a full stop, and every variant carries the numbers it prints.
 
+mod numbers;
+
 use thiserror::Error;
+
+pub use self::numbers::Number;
 
 /// Anything the engine refuses.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -231,6 +235,14 @@ pub enum SearchError {
     /// A search without a budget.
     #[error("search has 0 budgets, at least 1 is needed; give one")]
     NoBudget,
+    /// A budget that the search does not have.
+    #[error("budget {budget} is not among the {limit} of the search; count them from 0")]
+    UnknownBudget {
+        /// The position.
+        budget: usize,
+        /// Budgets of the search.
+        limit: usize,
+    },
     /// Limits that no policy meets together.
     #[error(
         "budget {budget} is met by no policy: each of its limits can be met, all together cannot; raise one of them"
@@ -328,88 +340,4 @@ pub enum SearchError {
         "search is busy in another thread, one at a time may use it; make one search per thread"
     )]
     Busy,
-}
-
-/// A number that an error carries.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Number {
-    /// A count, a limit or a bit-width.
-    Whole(i128),
-    /// A score or a weight.
-    Real(f64),
-}
-
-impl SearchError {
-    /// Return the numbers of the message, by name.
-    #[must_use]
-    pub fn numbers(&self) -> Vec<(&'static str, Number)> {
-        use Number::{Real, Whole};
-        match *self {
-            Self::CandidateRange { bits, .. }
-            | Self::CandidateTwice { bits, .. }
-            | Self::BitsRange { bits, .. } => vec![("bits", Whole(bits))],
-            Self::NotCandidate { bits, .. } => vec![("bits", Whole(bits.into()))],
-            Self::CostRange { cost, .. } => vec![("cost", Whole(cost))],
-            Self::ResourceCount { found, limit, .. } => {
-                vec![("found", count(found)), ("limit", count(limit))]
-            }
-            Self::TieLayer { index, limit } => {
-                vec![("index", count(index)), ("limit", count(limit))]
-            }
-            Self::TieTooLarge { options, limit, .. } => {
-                vec![("options", count(options)), ("limit", count(limit))]
-            }
-            Self::BrokenTie { bits, other_bits, .. } => {
-                vec![("bits", Whole(bits.into())), ("other_bits", Whole(other_bits.into()))]
-            }
-            Self::BudgetUnreachable { budget } => vec![("budget", count(budget))],
-            Self::ScoreParts { index, found, expected } => vec![
-                ("index", count(index)),
-                ("found", count(found)),
-                ("expected", count(expected)),
-            ],
-            Self::CostSum { total, limit } => {
-                let total = i128::try_from(total).unwrap_or(i128::MAX);
-                vec![("total", Whole(total)), ("limit", Whole(limit.into()))]
-            }
-            Self::PolicyShape { expected, .. } | Self::ScoreType { expected, .. } => {
-                vec![("expected", count(expected))]
-            }
-            Self::CostCount { found, expected, .. }
-            | Self::LayerResources { found, expected, .. }
-            | Self::LimitCount { found, expected }
-            | Self::PolicyLength { found, expected }
-            | Self::ScoreCount { found, expected } => {
-                vec![("found", count(found)), ("expected", count(expected))]
-            }
-            Self::BudgetTooSmall { resource, limit, smallest_cost } => vec![
-                ("resource", count(resource)),
-                ("limit", Whole(limit.into())),
-                ("smallest_cost", Whole(smallest_cost.into())),
-            ],
-            Self::ScoreNotFinite { index, value } => {
-                vec![("index", count(index)), ("value", Real(value))]
-            }
-            Self::ErrorWeight { value } | Self::GuidedSetting { value, .. } => {
-                vec![("value", Real(value))]
-            }
-            Self::NothingProposed { found } => vec![("found", count(found))],
-            Self::NoLayers
-            | Self::NoCandidates { .. }
-            | Self::TiedTwice { .. }
-            | Self::UnknownWord { .. }
-            | Self::TieCandidates { .. }
-            | Self::NoLimit
-            | Self::NoBudget
-            | Self::PolicyType { .. }
-            | Self::UnknownStrategy { .. }
-            | Self::NoEvaluations
-            | Self::NotFinished
-            | Self::Busy => vec![],
-        }
-    }
-}
-
-fn count(number: usize) -> Number {
-    Number::Whole(i128::try_from(number).unwrap_or(i128::MAX))
 }

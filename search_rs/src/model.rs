@@ -22,6 +22,8 @@
 mod hyper;
 mod layout;
 mod posterior;
+#[cfg(test)]
+mod tests;
 
 use faer::Mat;
 use rand::Rng;

@@ -60,6 +60,11 @@ impl Costed {
     /// Return the costs after one of the policy's moves.
     #[must_use]
     pub fn costs_after(&self, network: &Network, change: Move) -> Costs {
+        // Nearly every group is one side: no list on the heap for it.
+        if let [(index, side)] = *network.groups()[change.group].sides() {
+            let changed = [(index, self.policy.layers()[index].with(side, change.to))];
+            return cost::after_change(network, &self.policy, self.costs, &changed);
+        }
         cost::after_change(network, &self.policy, self.costs, &self.changed(network, change))
     }
 

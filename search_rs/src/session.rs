@@ -113,10 +113,14 @@ impl Session {
     /// least one.
     ///
     /// # Errors
-    /// The search has not ended.
+    /// The search has not ended, or has no such budget.
     pub fn shortlist(&self, budget: usize, count: usize) -> Result<Vec<SearchResult>, SearchError> {
         if !self.is_done() {
             return Err(SearchError::NotFinished);
+        }
+        let limit = self.problem.budgets.len();
+        if budget >= limit {
+            return Err(SearchError::UnknownBudget { budget, limit });
         }
         let mut policies = self.strategy.shortlist(&self.view(), budget, count.max(1));
         if policies.is_empty() {

@@ -63,7 +63,7 @@ def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
         "search", "--run", trained_run.path, "--target-bitops", "40%", "--evaluations", 30,
         "--out", tmp_path,
     )  # fmt: skip
-    arguments = ["bitops", "resnet8", "--policy", tmp_path / "greedy_40pct/policy.json"]
+    arguments = ["bitops", "resnet8", "--policy", tmp_path / "guided_40pct/policy.json"]
     size = ["--input-size", 8, "--in-channels", 1, "--num-classes", 10]
     assert harness_json(*arguments, *size)["bitops"] == found["bitops"]
 

@@ -71,10 +71,12 @@ impl PairSums {
             .zip(positions)
             .map(|(start, &taken)| start + usize::from(taken))
             .collect();
+        // Symmetric: what is below the diagonal counts twice.
         let mut total = 0.0;
-        for &column in &rows {
+        for (place, &column) in rows.iter().enumerate() {
             let column = self.sums.col(column);
-            total += rows.iter().map(|&row| column[row]).sum::<f64>();
+            let below: f64 = rows[place + 1..].iter().map(|&row| column[row]).sum();
+            total += column[rows[place]] + 2.0 * below;
         }
         total
     }
@@ -250,5 +252,103 @@ impl Layout {
             }
         }
         gram
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::tests::{random_policies, tied_network};
+    use rand::{Rng, SeedableRng};
+    use rand_pcg::Pcg64Mcg;
+
+    /// By policy: 1 for each step that it has taken, in the order of the layout.
+    fn taken(layout: &Layout, positions: &[Positions]) -> Vec<Vec<f64>> {
+        let row = |positions: &Positions| {
+            let place = |(place, &taken): (usize, &u8)| {
+                let count = layout.steps(place).len();
+                (0..count).map(move |step| f64::from(u8::from(step < usize::from(taken))))
+            };
+            positions.iter().enumerate().flat_map(place).collect()
+        };
+        positions.iter().map(row).collect()
+    }
+
+    fn close(found: f64, expected: f64) -> bool {
+        (found - expected).abs() < 1e-9 * expected.abs().max(1.0)
+    }
+
+    #[test]
+    fn steps_lie_between_the_bits_from_the_largest_down() {
+        let network = tied_network();
+        let layout = Layout::new(&network);
+        // Of 4 free layers of 2 to 6 bits with two ties, 6 groups of 4 steps are left.
+        assert_eq!((layout.num_places(), layout.num_steps()), (6, 24));
+        assert_eq!(layout.each(|t| t)[..4], [-1.5, -0.5, 0.5, 1.5]);
+        let positions = |policy: &Policy| layout.positions(&network, policy);
+        assert_eq!(positions(&Policy::largest(&network)), [0; 6]);
+        assert_eq!(positions(&Policy::smallest(&network)), [4; 6]);
+    }
+
+    #[test]
+    fn moments_equal_a_naive_recount() {
+        let network = tied_network();
+        let layout = Layout::new(&network);
+        let mut random = Pcg64Mcg::seed_from_u64(1);
+        let policies = random_policies(&network, 40, 1);
+        let positions: Vec<Positions> =
+            policies.iter().map(|policy| layout.positions(&network, policy)).collect();
+        let mut draw = || (0..40).map(|_| 0.1 + random.random::<f64>()).collect::<Vec<f64>>();
+        let (scores, weights) = (draw(), draw());
+        let increments = layout.each(f64::exp);
+        let found = layout.moments(&positions, &scores, &weights, &layout.sums(&increments));
+        let rows = taken(&layout, &positions);
+        let total: f64 = weights.iter().sum();
+        let mean = |value: &dyn Fn(usize) -> f64| -> f64 {
+            (0..40).map(|it| weights[it] * value(it)).sum::<f64>() / total
+        };
+        let score = mean(&|it| scores[it]);
+        assert!(close(found.weight, total) && close(found.score, score));
+        assert!(close(found.square, total * mean(&|it| (scores[it] - score).powi(2))));
+        let effect = |it: usize| rows[it].iter().zip(&increments).map(|(a, b)| a * b).sum::<f64>();
+        assert!(close(found.effect, mean(&effect)));
+        assert_eq!(found.count, 40);
+        for step in 0..layout.num_steps() {
+            let centre = mean(&|it| rows[it][step]);
+            assert!(close(found.centre[step], centre));
+            let product = total * mean(&|it| rows[it][step] * (scores[it] - score));
+            assert!(close(found.product[step], product));
+            for other in 0..layout.num_steps() {
+                let both = mean(&|it| (rows[it][step] - centre) * rows[it][other]);
+                assert!(close(found.gram[(step, other)], total * both), "{step}, {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn pair_sums_equal_a_naive_recount() {
+        let network = tied_network();
+        let layout = Layout::new(&network);
+        let mut random = Pcg64Mcg::seed_from_u64(2);
+        let count = layout.num_steps();
+        let half = Mat::from_fn(count, count, |_, _| random.random::<f64>() - 0.5);
+        let matrix = &half + half.transpose();
+        let sums = layout.pair_sums(&matrix);
+        let policies = random_policies(&network, 20, 2);
+        for positions in policies.iter().map(|policy| layout.positions(&network, policy)) {
+            let row = taken(&layout, std::slice::from_ref(&positions)).remove(0);
+            let sum = |places: &dyn Fn(usize, usize) -> bool| -> f64 {
+                let pairs = (0..count).flat_map(|a| (0..count).map(move |b| (a, b)));
+                let inside = pairs.filter(|&(a, b)| places(a, b));
+                inside.map(|(a, b)| row[a] * matrix[(a, b)] * row[b]).sum()
+            };
+            assert!(close(sums.square(&positions), sum(&|_, _| true)));
+            for (place, other) in [(0, 0), (0, 3), (5, 2)] {
+                let (steps, others) = (layout.steps(place), layout.steps(other));
+                let expected = sum(&|a, b| steps.contains(&a) && others.contains(&b));
+                let (own, its) = (positions[place].into(), positions[other].into());
+                assert!(close(sums.at(place, own, other, its), expected));
+            }
+        }
     }
 }

@@ -23,7 +23,12 @@ create_exception!(
     SearchError,
     "A policy is not one of the network."
 );
-create_exception!(harness._search_rs, BudgetError, SearchError, "No policy meets the limit.");
+create_exception!(
+    harness._search_rs,
+    BudgetError,
+    SearchError,
+    "A budget is not valid, or no policy meets it."
+);
 create_exception!(harness._search_rs, ScoreError, SearchError, "Scores cannot be used.");
 create_exception!(harness._search_rs, OptionError, SearchError, "A setting is out of range.");
 create_exception!(harness._search_rs, StateError, SearchError, "A call comes at the wrong time.");
@@ -63,7 +68,8 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         | E::BudgetUnreachable { .. }
         | E::LimitCount { .. }
         | E::NoLimit
-        | E::NoBudget => BudgetError::new_err(text),
+        | E::NoBudget
+        | E::UnknownBudget { .. } => BudgetError::new_err(text),
         E::ScoreCount { .. }
         | E::ScoreParts { .. }
         | E::ScoreNotFinite { .. }

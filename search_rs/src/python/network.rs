@@ -16,8 +16,8 @@ use crate::policy::Policy;
 /// One quantized layer.
 ///
 /// Candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
-/// `costs` has for each resource a row per weight candidate with a whole number per act candidate, in
-/// the order of the candidates. What they count is the caller's affair.
+/// `costs` has for each resource a row per weight candidate with a whole number per act candidate,
+/// in the order of the candidates. What they count is the caller's affair.
 ///
 /// Raises:
 ///     NetworkError: bad candidates, or costs that do not fit them.
@@ -53,8 +53,8 @@ impl PyLayer {
 /// The quantized layers of a network, in execution order.
 ///
 /// `aggregates` says for each resource how the costs of layers come to that of a policy: "sum", or
-/// "max" for the largest. `ties` are groups of sides that take the same bits, each a sequence of (layer
-/// index, "weight" or "act").
+/// "max" for the largest. `ties` are groups of sides that take the same bits, each a sequence of
+/// (layer index, "weight" or "act").
 ///
 /// Raises:
 ///     NetworkError: no layer, costs too large for 64 bits, or ties that cannot be.

@@ -83,7 +83,7 @@ pub(super) struct PySearchResult {
 
 #[pymethods]
 impl PySearchResult {
-    /// Policy within the budget that the strategy holds to be the best, a new uint8 array (layers, 2).
+    /// Policy that the strategy holds to be the best, a new uint8 array (layers, 2).
     #[getter]
     fn policy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         policy_array(py, &self.result.policy)
@@ -150,7 +150,7 @@ impl PySearchStatus {
         self.0.best.clone()
     }
 
-    /// Typical error of the model where it predicts a score that it was not shown, None without one.
+    /// Typical error of the model's predictions of scores it was not shown, None without one.
     #[getter]
     fn model_error(&self) -> Option<f64> {
         self.0.model_error
@@ -166,18 +166,19 @@ impl PySearchStatus {
 ///
 /// `budgets` has a row per budget with a limit per resource, None for no limit; each budget gets a
 /// policy, and one set of evaluations serves all. `strategy` is one of `STRATEGIES`. `evaluations`
-/// bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape (n,
-/// layers, 2): starts and yardsticks. `seed` decides every draw. `error_weight` is of "greedy", the
-/// weight of the normalised score against the normalised cost saved (paper: 1.5). `refine_share` and
-/// `significance` are of "guided": the share of the evaluations that refinement may spend, and the
-/// standard errors by which it must lower the score. `known` are policies
-/// and their scores from before: answers that cost no evaluation, and data for a model.
+/// bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape
+/// (n, layers, 2): starts and yardsticks. `seed` decides every draw. `error_weight` is of "greedy",
+/// the weight of the normalised score against the normalised cost saved (paper: 1.5).
+/// `refine_share` and `significance` are of "guided": the share of the evaluations that refinement
+/// may spend, and the standard errors by which it must lower the score. `known` are policies and
+/// their scores from before: answers that cost no evaluation, and data for a model.
 ///
-/// A search that is made anew and given the same scores asks the same: to resume one, answer from what
-/// is known already.
+/// A search that is made anew and given the same scores asks the same: to resume one, answer from
+/// what is known already.
 ///
 /// Raises:
 ///     BudgetError: no policy meets a budget.
+///     NetworkError: ties join too many layers.
 ///     PolicyError: a uniform or a known policy is none of the network.
 ///     ScoreError: the known scores do not fit the known policies.
 ///     OptionError: a setting is out of range, or there is no such strategy.
@@ -291,6 +292,7 @@ impl PySearch {
     /// Return the policies held to be best within a budget, the best first, at least one.
     ///
     /// Raises:
+    ///     BudgetError: the search has no budget at that position.
     ///     StateError: the search has not ended, or is busy.
     #[pyo3(signature = (budget, count, /))]
     fn shortlist(
@@ -303,8 +305,9 @@ impl PySearch {
         Ok(results.into_iter().map(|result| search.with_resources(result)).collect())
     }
 
-    /// Return what the strategy's model expects of policies, as (score, standard deviation); None
-    /// where it has no model.
+    /// Return what the strategy's model expects of policies, as (score, standard deviation).
+    ///
+    /// None where it has no model.
     ///
     /// Raises:
     ///     PolicyError: another shape or type, or a policy that is none of the network.

@@ -18,6 +18,8 @@
 //! Invariant: what is proposed is within a budget, but for the largest policy.
 
 mod refine;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 

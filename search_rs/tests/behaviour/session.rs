@@ -30,7 +30,8 @@ fn begin(name: &str, problem: &Problem, known: Archive, limit: Option<u64>) -> S
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    // Each case runs every strategy, some several times; guided fits its model anew in each.
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
 
     #[test]
     fn every_strategy_keeps_to_budgets_and_limit_and_asks_nothing_twice(
@@ -157,6 +158,8 @@ fn propose_repeats_until_the_right_scores_arrive() {
         assert_eq!(session.observe(&[]), Err(SearchError::NothingProposed { found: 0 }));
         common::run(&mut session, |_| 1.0, &mut Vec::new()).unwrap();
         assert!(session.is_done() && session.propose().is_none());
+        let found = session.shortlist(1, 1).unwrap_err();
+        assert_eq!(found, SearchError::UnknownBudget { budget: 1, limit: 1 }, "{name}");
     }
 }
 
@@ -174,4 +177,28 @@ fn settings_out_of_range_are_refused() {
     assert_eq!(found, SearchError::NoEvaluations);
     let found = Problem::new(network, vec![], vec![], 0).unwrap_err();
     assert_eq!(found, SearchError::NoBudget);
+}
+
+#[test]
+fn guided_is_the_default_and_the_first_by_name() {
+    let expected = ["guided", "greedy", "evolution", "random", "uniform"];
+    assert_eq!(strategy::names().collect::<Vec<_>>(), expected);
+    assert_eq!(strategy::DEFAULT, "guided");
+}
+
+#[test]
+fn guided_settings_out_of_range_are_refused() {
+    let network = Arc::new(common::build(&[(300, vec![2, 3], vec![2, 3])]));
+    let problem = problem(&network, &[50]).unwrap();
+    let create = |settings| strategy::create("guided", &problem, &settings, None).map(drop);
+    let defaults = Settings::default;
+    for value in [-0.1, 1.1, f64::NAN] {
+        let found = create(Settings { refine_share: value, ..defaults() }).unwrap_err().to_string();
+        assert!(found.starts_with(&format!("refine_share is {value}, not a finite")), "{found}");
+    }
+    for value in [-1.0, f64::INFINITY] {
+        let found = create(Settings { significance: value, ..defaults() }).unwrap_err().to_string();
+        assert!(found.starts_with(&format!("significance is {value}, not a finite")), "{found}");
+    }
+    assert!(create(Settings { refine_share: 1.0, significance: 0.0, ..defaults() }).is_ok());
 }

@@ -160,6 +160,17 @@ def test_a_last_record_of_zeros_or_with_another_crc_was_never_on_disk(path):
         assert path.read_bytes() == whole[:start]
 
 
+def test_what_the_disk_held_before_may_look_a_little_like_a_record(path):
+    """A torn record whose lost pages hold other text, newlines and braces among it."""
+    written(path, BATCHES[:2])
+    whole = path.read_bytes()
+    start = whole.rindex(b"\n", 0, -1) + 1
+    for other in (b'{,"}\n{"se', b'"}\n"}\n"}\n', b'{"other": "file"}\n[1, 2]\n{}\n', b"\n" * 9):
+        for place in range(start + 1, len(whole) - len(other)):
+            path.write_bytes(whole[:place] + other + whole[place + len(other) :])
+            assert batches_in(journal_at(path).read()) == BATCHES[:1]
+
+
 def test_damage_of_what_was_on_disk_is_refused_with_its_place_and_kept(path):
     written(path, BATCHES)
     lines = path.read_bytes().splitlines(keepends=True)

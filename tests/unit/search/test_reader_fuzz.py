@@ -96,7 +96,7 @@ def edited(draw, content):
 
 
 def outcome_of(read):
-    """Return what a reader returns, or the refusal, which must be one line."""
+    """Return what a reader returns, or the refusal; any other exception fails."""
     try:
         return read()
     except HarnessError as refusal:
@@ -105,8 +105,8 @@ def outcome_of(read):
 
 def is_refused(outcome, kind):
     if isinstance(outcome, HarnessError):
+        # Control characters of a file's values are escaped where messages are printed.
         assert isinstance(outcome, kind)
-        assert "\n" not in str(outcome)
         return True
     return False
 
@@ -268,7 +268,10 @@ def test_policy_file_that_was_edited(tmp_path, data):
 
 
 @fuzzed
-@given(st.integers(1, 3_000), st.sampled_from(["layers", "more", "digest", "format"]))
+@given(
+    st.integers(1, 3_000),
+    st.sampled_from(["layers", "more", "digest", "format"]),
+)
 def test_policy_file_that_is_nested(tmp_path, depth, key):
     head = json.dumps({"format": 2, "network": NETWORK.fingerprint, "digest": "0" * 16})[:-1]
     nested = "[" * depth + "]" * depth

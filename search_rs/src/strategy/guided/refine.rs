@@ -3,12 +3,13 @@
 //! Each round is for one budget, in turn. From the incumbent (at first the model's optimum) moves up
 //! that fit, and exchanges of one move up for one down, are measured beside it on the same images,
 //! those that the model holds to be the best first. The best of them becomes the incumbent where its
-//! score is lower by more than some standard errors of the paired difference.
+//! score is lower by more than some standard errors of the paired difference, more of them the more
+//! neighbours it is the best of.
 //!
 //! Invariant: incumbents are within their budget, and a policy is measured once.
 
 use crate::archive::Observation;
-use crate::model::Model;
+use crate::model::{Model, as_float};
 use crate::moves::{Costed, Move, difference, single_moves};
 use crate::policy::Policy;
 use crate::strategy::View;
@@ -68,6 +69,7 @@ impl Refinement {
         let Some(current) = view.archive.get(&incumbent) else { return };
         let scored =
             self.asked.iter().filter_map(|policy| Some((policy, view.archive.get(policy)?)));
+        let num_errors = of_the_best(significance, self.asked.len());
         let best = scored.min_by(|a, b| a.1.score().total_cmp(&b.1.score()));
         let Some((policy, observation)) = best else { return };
         let (rise, error) = paired(observation, current, || {
@@ -75,7 +77,7 @@ impl Refinement {
             let each = [policy, &incumbent].map(|it| model.deviation_of_error(network, it));
             each[0].hypot(each[1])
         });
-        if rise < 0.0 && -rise > significance * error {
+        if rise < 0.0 && -rise > num_errors * error {
             let next = view.problem.costed(policy.clone());
             self.steps.push(TraceStep {
                 budget,
@@ -94,6 +96,13 @@ impl Refinement {
 fn paired(one: &Observation, other: &Observation, by_model: impl Fn() -> f64) -> (f64, f64) {
     let (rise, error) = one.above(other);
     (rise, error.unwrap_or_else(by_model))
+}
+
+/// Return by how many standard errors the best of some policies must be lower, so that by chance it is
+/// about as rarely as one policy alone is by `significance` of them: the tail of the normal distribution
+/// falls as `exp(-z^2 / 2)`, and there are as many tails as policies.
+fn of_the_best(significance: f64, num_policies: usize) -> f64 {
+    (significance.powi(2) + 2.0 * as_float(num_policies.max(1)).ln()).sqrt()
 }
 
 /// Return the incumbent if it is not measured, and neighbours within the budget that are not, the best
