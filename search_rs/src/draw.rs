@@ -253,7 +253,9 @@ fn extended(steps: &[Option<usize>], next: &[f64]) -> Vec<f64> {
     // Hundreds of layers have more policies than a float holds; ratios are all that is used.
     let largest = counts.iter().copied().fold(0.0, f64::max);
     if largest > 0.0 {
-        counts.iter_mut().for_each(|count| *count /= largest);
+        for count in &mut counts {
+            *count /= largest;
+        }
     }
     counts
 }

@@ -81,12 +81,11 @@ impl Model {
         let positions: Vec<Positions> =
             archive.iter().map(|(policy, _)| layout.positions(network, policy)).collect();
         let scores: Vec<f64> = archive.iter().map(|(_, it)| it.score()).collect();
-        let (hyper, posterior, rounds) = match from {
-            Some(model) => (model.hyper, model.posterior.clone(), ROUNDS[1]),
-            None => {
-                let (hyper, posterior) = start(&layout, &positions, &scores);
-                (hyper, posterior, ROUNDS[0])
-            }
+        let (hyper, posterior, rounds) = if let Some(model) = from {
+            (model.hyper, model.posterior.clone(), ROUNDS[1])
+        } else {
+            let (hyper, posterior) = start(&layout, &positions, &scores);
+            (hyper, posterior, ROUNDS[0])
         };
         let mut fit = Fit { layout, positions, scores, hyper, posterior };
         fit.run(rounds);
@@ -115,6 +114,17 @@ impl Model {
     #[must_use]
     pub fn effect_of(&self, network: &Network, policy: &Policy) -> f64 {
         self.effect(&self.layout.positions(network, policy))
+    }
+
+    /// Return what is to be thought of a policy that was measured: between the model's expectation and
+    /// the score, nearer the score the more of their difference is what the model cannot say rather
+    /// than noise. Without noise it is the score itself.
+    #[must_use]
+    pub fn estimate(&self, network: &Network, policy: &Policy, score: f64) -> f64 {
+        let positions = self.layout.positions(network, policy);
+        let expected = self.predict_at(&positions).score;
+        let misfit = self.hyper.misfit * self.effect(&positions).powi(2);
+        expected + misfit / (misfit + self.hyper.noise) * (score - expected)
     }
 
     /// Return the typical error where the model predicts a score that it was not shown: leaving each

@@ -14,6 +14,7 @@ pub enum Number {
 impl SearchError {
     /// Return the numbers of the message, by name.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a line or two for each error")]
     pub fn numbers(&self) -> Vec<(&'static str, Number)> {
         use Number::{Real, Whole};
         match *self {

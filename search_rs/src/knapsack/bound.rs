@@ -275,10 +275,10 @@ fn suffix_sums(steps: &[Vec<Choice>], multipliers: &[f64]) -> Vec<f64> {
 fn least_costs(steps: &[Vec<Choice>], num_limits: usize) -> Vec<Vec<u64>> {
     let mut least = vec![vec![0; num_limits]; steps.len() + 1];
     for (step, choices) in steps.iter().enumerate().rev() {
-        for place in 0..num_limits {
-            let own = choices.iter().map(|choice| choice.costs[place]).min().unwrap_or_default();
-            least[step][place] = least[step + 1][place] + own;
-        }
+        let own = |place: usize| choices.iter().map(|choice| choice.costs[place]).min();
+        least[step] = (0..num_limits)
+            .map(|place| least[step + 1][place] + own(place).unwrap_or_default())
+            .collect();
     }
     least
 }

@@ -74,7 +74,7 @@ impl Posterior {
 
     /// Return the expected sum of the squared residuals.
     pub(super) fn residual(&self, moments: &Moments) -> f64 {
-        self.square(&self.expected(moments), moments, &self.increments())
+        square(&self.expected(moments), moments, &self.increments())
     }
 
     /// Return what products of increments are weighed with: `gram` times what is above `w_i w_j`.
@@ -82,11 +82,6 @@ impl Posterior {
         symmetric(self.mean.len(), |row, column| {
             moments.gram[(row, column)] * self.covariance[(row, column)].min(LARGEST).exp()
         })
-    }
-
-    fn square(&self, expected: &Mat<f64>, moments: &Moments, w: &[f64]) -> f64 {
-        let along = times(expected, w);
-        moments.square - 2.0 * dot(w, &moments.product) + dot(w, &along)
     }
 
     /// Take up to two Newton steps in the mean under fixed covariances, then set the covariance to the
@@ -125,7 +120,7 @@ impl Posterior {
     ) -> f64 {
         let objective = |mean: &[f64]| {
             let gap: Vec<f64> = mean.iter().zip(prior).map(|(mean, prior)| mean - prior).collect();
-            let fit = self.square(expected, moments, &self.increments_at(mean)) / hyper.noise;
+            let fit = square(expected, moments, &self.increments_at(mean)) / hyper.noise;
             0.5 * (fit + dot(&gap, &by_place(layout, precision, &gap)))
         };
         let w = self.increments();
@@ -155,6 +150,12 @@ impl Posterior {
         self.damping = 1e-3;
         0.0
     }
+}
+
+/// Return the expected sum of the squared residuals at some increments.
+fn square(expected: &Mat<f64>, moments: &Moments, w: &[f64]) -> f64 {
+    let along = times(expected, w);
+    moments.square - 2.0 * dot(w, &moments.product) + dot(w, &along)
 }
 
 fn curvature(

@@ -12,8 +12,9 @@
 //!    model predicts, measured on the same images; one is taken only where the difference is
 //!    significant.
 //!
-//! The answer is the model's optimum by the exact knapsack, never the lowest measured score: among
-//! hundreds of noisy scores the lowest is mostly lucky. One set of evaluations serves every budget.
+//! The answer is the best by the model: its optimum by the exact knapsack, or a measured policy whose
+//! score counts as far as it is not noise. The lowest of hundreds of noisy scores alone is mostly lucky.
+//! One set of evaluations serves every budget.
 //!
 //! Invariant: what is proposed is within a budget, but for the largest policy.
 
@@ -58,16 +59,13 @@ const BATCHES: u64 = 3;
 /// Most policies of one proposal: progress is shown and journals are written between two.
 const MOST: usize = 64;
 
-/// Tries to draw a policy that is not known yet.
-const TRIES: usize = 20;
-
 /// Groups moved before a policy that is not known is given up.
 const MOST_MOVES: usize = 40;
 
 /// The stage of a search, with what only that stage needs.
 #[derive(Debug, Clone)]
 enum Stage {
-    Survey { batch: Vec<Policy> },
+    Survey { uniform: Vec<Policy> },
     Draws { batches_left: u64, batch: Vec<Policy> },
     Refine(Refinement),
     Ended,
@@ -80,7 +78,7 @@ pub struct Guided {
     random: Pcg64Mcg,
     stage: Stage,
     model: Option<Model>,
-    /// Policies measured or found in the archive of those proposed.
+    /// Policies proposed that have scores now; what is spent where there is no limit.
     num_asked: u64,
     network: std::sync::Arc<crate::network::Network>,
     trace: Vec<TraceStep>,
@@ -90,20 +88,23 @@ impl Guided {
     /// Set up a search for all of a problem's budgets.
     #[must_use]
     pub fn new(problem: &Problem, settings: GuidedSettings) -> Self {
-        let mut random = Pcg64Mcg::seed_from_u64(problem.seed);
-        let survey = share(settings.evaluations, (1.0 - settings.refine_share) * SURVEY_SHARE);
-        let survey = survey.max(settings.evaluations.min(LEAST_SURVEY));
-        let batch = survey_policies(problem, survey, &mut random);
+        let survey = survey_size(&settings);
+        let uniform = first_policies(problem, survey.div_ceil(2));
         let network = std::sync::Arc::clone(&problem.network);
         Self {
             settings,
-            random,
-            stage: Stage::Survey { batch },
+            random: Pcg64Mcg::seed_from_u64(problem.seed),
+            stage: Stage::Survey { uniform },
             model: None,
             num_asked: 0,
             network,
             trace: Vec::new(),
         }
+    }
+
+    /// Return how many policies have been measured: what was known at the start costs nothing.
+    fn spent(&self, view: &View<'_>) -> u64 {
+        view.remaining.map_or(self.num_asked, |left| self.settings.evaluations.saturating_sub(left))
     }
 
     fn before_refinement(&self) -> u64 {
@@ -156,14 +157,20 @@ impl Guided {
 
     fn go_on(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
         match std::mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Survey { mut batch } => {
+            Stage::Survey { uniform } => {
+                let left = survey_size(&self.settings).saturating_sub(self.spent(view));
+                // Uniform policies first, all at once; then nothing but draws.
+                let batch = if view.archive.unknown(&uniform).is_empty() {
+                    self.drawn(view, as_count(left).min(MOST))
+                } else {
+                    uniform
+                };
                 if batch.is_empty() {
                     self.fit(view);
                     self.stage = Stage::Draws { batches_left: BATCHES, batch };
                     return None;
                 }
-                let rest = batch.split_off(batch.len().min(MOST));
-                self.stage = Stage::Survey { batch: rest };
+                self.stage = Stage::Survey { uniform: Vec::new() };
                 Some(batch)
             }
             Stage::Draws { mut batches_left, mut batch } => {
@@ -171,7 +178,7 @@ impl Guided {
                     if batches_left < BATCHES {
                         self.fit(view);
                     }
-                    let left = self.before_refinement().saturating_sub(self.num_asked);
+                    let left = self.before_refinement().saturating_sub(self.spent(view));
                     if batches_left > 0 && left > 0 {
                         batch = self.drawn(view, as_count(left.div_ceil(batches_left)));
                         batches_left -= 1;
@@ -191,7 +198,7 @@ impl Guided {
     }
 
     fn refine(&mut self, mut refinement: Refinement, view: &View<'_>) -> Option<Vec<Policy>> {
-        let left = self.settings.evaluations.saturating_sub(self.num_asked);
+        let left = self.settings.evaluations.saturating_sub(self.spent(view));
         if refinement.has_news() {
             self.fit(view);
         }
@@ -221,7 +228,7 @@ impl Strategy for Guided {
 
     fn propose(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
         while !matches!(self.stage, Stage::Ended) {
-            let is_spent = self.num_asked >= self.settings.evaluations;
+            let is_spent = self.spent(view) >= self.settings.evaluations;
             if is_spent || view.remaining == Some(0) {
                 self.stage = Stage::Ended;
                 self.fit(view);
@@ -245,17 +252,20 @@ impl Strategy for Guided {
         };
         let problem = view.problem;
         let network = &problem.network;
-        let best = Self::optimum(problem, &model.values(network), budget);
+        let optimum = Self::optimum(problem, &model.values(network), budget);
         let known: Vec<Policy> = view.archive.iter().map(|(policy, _)| policy.clone()).collect();
-        let mut others: Vec<(f64, Policy)> = view
-            .within(budget, &known)
-            .into_iter()
-            .filter(|policy| *policy != best)
-            .map(|policy| (model.predict(network, &policy).score, policy))
-            .collect();
-        others.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
-        let others = others.into_iter().map(|(_, policy)| policy);
-        std::iter::once(best).chain(others).take(count).collect()
+        let mut candidates = view.within(budget, &known);
+        if view.archive.score(&optimum).is_none() {
+            candidates.push(optimum);
+        }
+        let estimate = |policy: &Policy| match view.archive.score(policy) {
+            Some(score) => model.estimate(network, policy, score),
+            None => model.predict(network, policy).score,
+        };
+        let mut ranked: Vec<(f64, Policy)> =
+            candidates.into_iter().map(|policy| (estimate(&policy), policy)).collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        ranked.into_iter().map(|(_, policy)| policy).take(count).collect()
     }
 
     fn predict(&self, policy: &Policy) -> Option<Prediction> {
@@ -271,34 +281,22 @@ impl Strategy for Guided {
     }
 }
 
-/// Return the largest policy, the uniform ones that no other within the budget exceeds, and random ones.
-fn survey_policies(problem: &Problem, count: u64, random: &mut Pcg64Mcg) -> Vec<Policy> {
-    let count = as_count(count);
-    let mut policies: Vec<Policy> = Vec::new();
+fn survey_size(settings: &GuidedSettings) -> u64 {
+    let survey = share(settings.evaluations, (1.0 - settings.refine_share) * SURVEY_SHARE);
+    survey.max(settings.evaluations.min(LEAST_SURVEY))
+}
+
+/// Return the largest policy and the uniform ones that spend a budget, at most so many: uniform policies
+/// tell the level, random ones the layers.
+fn first_policies(problem: &Problem, count: u64) -> Vec<Policy> {
+    let budgets = 0..problem.budgets.len();
+    let uniform = budgets.flat_map(|budget| spending(problem, budget));
     let mut seen = BTreeSet::new();
-    let mut add = |policy: Policy| {
-        if seen.insert(policy.clone()) {
-            policies.push(policy);
-        }
-        policies.len()
-    };
-    add(Policy::largest(&problem.network));
-    for budget in 0..problem.budgets.len() {
-        // Uniform policies tell the level, random ones the layers: at least half are random.
-        for policy in spending(problem, budget) {
-            if add(policy) >= count.div_ceil(2) {
-                break;
-            }
-        }
-    }
-    for attempt in 0..TRIES * count {
-        let policy = draw::wide(problem, attempt % problem.budgets.len(), random);
-        if add(policy) >= count {
-            break;
-        }
-    }
-    policies.truncate(count);
-    policies
+    std::iter::once(Policy::largest(&problem.network))
+        .chain(uniform)
+        .filter(|policy| seen.insert(policy.clone()))
+        .take(as_count(count).max(1))
+        .collect()
 }
 
 /// Return the uniform policies within a budget of which no other has more bits everywhere.

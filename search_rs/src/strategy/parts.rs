@@ -21,7 +21,7 @@ pub struct Part {
 /// Parts under way.
 #[derive(Debug)]
 pub struct Parts {
-    parts: Vec<Part>,
+    members: Vec<Part>,
     current: usize,
     /// Evaluations that the present part leaves to those after it; set when it begins.
     reserved: Option<u64>,
@@ -32,14 +32,14 @@ impl Parts {
     /// Begin with the first of some parts.
     #[must_use]
     pub fn new(parts: Vec<Part>) -> Self {
-        Self { parts, current: 0, reserved: None, trace: Vec::new() }
+        Self { members: parts, current: 0, reserved: None, trace: Vec::new() }
     }
 
     fn share<'a>(&mut self, view: &View<'a>) -> View<'a> {
         let Some(remaining) = view.remaining else { return *view };
         let reserved = *self.reserved.get_or_insert_with(|| {
-            let is_filler = self.parts[self.current].is_filler;
-            let later = self.parts[self.current + 1..].iter();
+            let is_filler = self.members[self.current].is_filler;
+            let later = self.members[self.current + 1..].iter();
             let num_later = later.filter(|part| part.is_filler == is_filler).count() as u64;
             remaining - remaining.div_ceil(num_later + 1)
         });
@@ -49,17 +49,17 @@ impl Parts {
 
 impl Strategy for Parts {
     fn phase(&self) -> &'static str {
-        self.parts.get(self.current).map_or("ended", |part| part.strategy.phase())
+        self.members.get(self.current).map_or("ended", |part| part.strategy.phase())
     }
 
     fn propose(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
-        while self.current < self.parts.len() {
+        while self.current < self.members.len() {
             let own = self.share(view);
-            let proposed = self.parts[self.current].strategy.propose(&own);
+            let proposed = self.members[self.current].strategy.propose(&own);
             if let Some(proposed) = proposed.and_then(|proposed| own.cut(proposed)) {
                 return Some(proposed);
             }
-            self.trace.extend_from_slice(self.parts[self.current].strategy.trace());
+            self.trace.extend_from_slice(self.members[self.current].strategy.trace());
             self.current += 1;
             self.reserved = None;
         }
@@ -68,23 +68,23 @@ impl Strategy for Parts {
 
     fn observe(&mut self, view: &View<'_>, scored: &[Scored<'_>]) {
         let own = self.share(view);
-        if let Some(part) = self.parts.get_mut(self.current) {
+        if let Some(part) = self.members.get_mut(self.current) {
             part.strategy.observe(&own, scored);
         }
     }
 
     fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
         let serves = |part: &&Part| part.budget.is_none_or(|own| own == budget);
-        let first = self.parts.iter().find(|part| serves(part) && !part.is_filler);
+        let first = self.members.iter().find(|part| serves(part) && !part.is_filler);
         first.map_or_else(Vec::new, |part| part.strategy.shortlist(view, budget, count))
     }
 
     fn predict(&self, policy: &Policy) -> Option<Prediction> {
-        self.parts.iter().find_map(|part| part.strategy.predict(policy))
+        self.members.iter().find_map(|part| part.strategy.predict(policy))
     }
 
     fn model_error(&self) -> Option<f64> {
-        self.parts.iter().rev().find_map(|part| part.strategy.model_error())
+        self.members.iter().rev().find_map(|part| part.strategy.model_error())
     }
 
     fn trace(&self) -> &[TraceStep] {

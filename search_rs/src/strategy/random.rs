@@ -17,8 +17,8 @@ const MAX_IDLE: u32 = 20;
 /// Scores policies drawn within one budget until the evaluations are spent.
 #[derive(Debug, Clone)]
 pub struct Random {
-    draw: UniformDraw,
-    random: Pcg64Mcg,
+    uniform: UniformDraw,
+    generator: Pcg64Mcg,
     num_idle: u32,
 }
 
@@ -27,8 +27,8 @@ impl Random {
     #[must_use]
     pub fn new(problem: &Problem, budget: usize) -> Self {
         let seed = problem.seed.wrapping_add(budget as u64);
-        let draw = UniformDraw::new(problem, budget);
-        Self { draw, random: Pcg64Mcg::seed_from_u64(seed), num_idle: 0 }
+        let uniform = UniformDraw::new(problem, budget);
+        Self { uniform, generator: Pcg64Mcg::seed_from_u64(seed), num_idle: 0 }
     }
 }
 
@@ -40,7 +40,7 @@ impl Strategy for Random {
     fn propose(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
         while self.num_idle < MAX_IDLE {
             let drawn: Vec<Policy> =
-                (0..BATCH).map(|_| self.draw.draw(view.problem, &mut self.random)).collect();
+                (0..BATCH).map(|_| self.uniform.draw(view.problem, &mut self.generator)).collect();
             let unknown = view.archive.unknown(&drawn);
             if unknown.is_empty() {
                 self.num_idle += 1;

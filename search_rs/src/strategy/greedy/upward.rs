@@ -50,8 +50,8 @@ impl Climb {
             let costed = view.problem.costed(anchor.clone());
             view.archive.score(anchor).map(|score| (costed, score))
         });
-        let (open, scores): (Vec<Costed>, Vec<f64>) = scored.unzip();
-        match lowest(walk, view, open, &scores) {
+        let (open, open_scores): (Vec<Costed>, Vec<f64>) = scored.unzip();
+        match lowest(walk, view, open, &open_scores) {
             Some((anchor, score)) if self.left > 0 => {
                 walk.step_to("restart", anchor, Some(score));
                 Outcome::Moved(Stage::Climb(Self { left: self.left - 1, is_climbing: true }))
