@@ -23,7 +23,7 @@ export VIRTUAL_ENV := $(abspath $(VENV))
 export PYO3_PYTHON := $(abspath $(BIN))/python
 
 .PHONY: help install build build-release format lint lint-python lint-rust lint-shell typecheck \
-	floors test-rust test-python test-journeys test demo bench docs-check ci clean system-packages
+	floors test-rust test-python test-journeys test soak demo bench docs-check ci clean system-packages
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -103,6 +103,12 @@ test-journeys: install ## Run the tests that use the program as a user does
 test: install ## Run the whole test suite
 	$(MAKE) --no-print-directory test-rust
 	$(MAKE) --no-print-directory test-python
+
+# What `make test` tries a part of: power cuts, flipped bits, kills and made-up files.
+soak: install ## Try to break the journal and the readers, for half an hour
+	HARNESS_SOAK=1 $(BIN)/python -m pytest tests/unit/search/test_journal_power_loss.py \
+		tests/unit/search/test_journal_flips.py tests/unit/search/test_journal_kill.py \
+		tests/unit/search/test_reader_fuzz.py --timeout 7200 --durations 0
 
 demo: $(STAMPS)/runtime $(STAMPS)/extension ## Train, search and evaluate on the embedded digits
 	$(BIN)/harness demo

@@ -139,7 +139,7 @@ def _float_accuracy(run: RunDir) -> float:
 
 def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) -> dict[str, Any]:
     trained = load_run(run)
-    network, target = trained.network, outcome.limit
+    network, target = trained.network, outcome.budget.limits[0].amount
     generator = np.random.default_rng(seed)
     randoms = [random_policy(trained, target, generator) for _ in range(NUM_RANDOM_POLICIES)]
     best, best_uniform, dearer_uniform = outcome.best, outcome.best_uniform, outcome.dearer_uniform

@@ -1,7 +1,7 @@
-"""Search engine for mixed-precision policies: exact costs, and searches within a limit."""
+"""Search engine for mixed-precision policies: exact costs, and searches within budgets."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, SupportsFloat, final
+from typing import Final, SupportsFloat, TypeAlias, final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +18,16 @@ __all__ = [
     "Search",
     "SearchError",
     "SearchResult",
+    "SearchStatus",
     "StateError",
     "TraceStep",
 ]
 
 STRATEGIES: Final[tuple[str, ...]]
 """Names of the strategies, the default first."""
+
+_Scores: TypeAlias = Iterable[SupportsFloat | Iterable[SupportsFloat]]
+"""A number for each policy, or a row of parts whose sum is the score."""
 
 class SearchError(ValueError):
     """The engine refuses something.
@@ -36,31 +40,37 @@ class NetworkError(SearchError):
     """A network is not valid."""
 
     bits: int
-    found: int
-    expected: int
     cost: int
-    least: int
-    total: int
+    expected: int
+    found: int
+    index: int
     limit: int
+    options: int
+    total: int
 
 class PolicyError(SearchError):
     """A policy is not one of the network."""
 
     bits: int
-    found: int
     expected: int
+    found: int
+    other_bits: int
 
 class BudgetError(SearchError):
-    """No policy meets the limit."""
+    """A budget is not valid, or no policy meets it."""
 
+    budget: int
+    expected: int
+    found: int
     limit: int
+    resource: int
     smallest_cost: int
 
 class ScoreError(SearchError):
     """Scores cannot be used."""
 
-    found: int
     expected: int
+    found: int
     index: int
     value: float
 
@@ -79,8 +89,8 @@ class Layer:
     """One quantized layer.
 
     Candidates are distinct bit-widths from 1 to 32 in any order, and a single one pins the side.
-    `costs` has a row per weight candidate with a whole number per act candidate, in the order of
-    the candidates; none falls with more bits. What they count is the caller's affair.
+    `costs` has for each resource a row per weight candidate with a whole number per act candidate,
+    in the order of the candidates. What they count is the caller's affair.
 
     Raises:
         NetworkError: bad candidates, or costs that do not fit them.
@@ -92,7 +102,7 @@ class Layer:
         *,
         weight_candidates: Sequence[int],
         act_candidates: Sequence[int],
-        costs: Sequence[Sequence[int]],
+        costs: Sequence[Sequence[Sequence[int]]],
     ) -> Layer: ...
     @property
     def name(self) -> str:
@@ -102,27 +112,38 @@ class Layer:
 class Network:
     """The quantized layers of a network, in execution order.
 
+    `aggregates` says for each resource how the costs of layers come to that of a policy: "sum", or
+    "max" for the largest. `ties` are groups of sides that take the same bits, each a sequence of
+    (layer index, "weight" or "act").
+
     Raises:
-        NetworkError: no layer, or costs too large for 64 bits.
+        NetworkError: no layer, costs too large for 64 bits, or ties that cannot be.
     """
 
-    def __new__(cls, layers: Sequence[Layer], /) -> Network: ...
+    def __new__(
+        cls,
+        layers: Sequence[Layer],
+        /,
+        *,
+        aggregates: Sequence[str] = ...,
+        ties: Sequence[Sequence[tuple[int, str]]] = ...,
+    ) -> Network: ...
     @property
     def num_layers(self) -> int:
         """Number of layers."""
 
     @property
-    def smallest_cost(self) -> int:
-        """Cost with every layer at its smallest candidates: the least a search can reach."""
+    def smallest_costs(self) -> list[int]:
+        """The least that any policy costs in each resource, taken alone."""
 
     @property
-    def largest_cost(self) -> int:
-        """Cost with every layer at its largest candidates."""
+    def largest_costs(self) -> list[int]:
+        """Costs with every layer at its largest candidates, one per resource."""
 
-    def costs(self, policies: npt.ArrayLike, /) -> list[int]:
-        """Return the cost of each policy.
+    def costs(self, policies: npt.ArrayLike, /) -> list[list[int]]:
+        """Return the costs of each policy, one per resource.
 
-        `policies` are integers of shape (n, layers, 2), fastest as uint8.
+        `policies` are integers of shape (n, layers, 2), fastest as uint8. Ties are not checked.
 
         Raises:
             PolicyError: another shape or type, or bits that are not candidates.
@@ -133,8 +154,12 @@ class TraceStep:
     """One step of a search."""
 
     @property
+    def budget(self) -> int:
+        """Position of the budget that it serves."""
+
+    @property
     def phase(self) -> str:
-        """Why: a word of the strategy, "descent", "finish", "upward", "restart" or "exchange"."""
+        """Why: a word of the strategy."""
 
     @property
     def changes(self) -> list[tuple[int, str, int, int]]:
@@ -142,69 +167,97 @@ class TraceStep:
 
     @property
     def score(self) -> float | None:
-        """Score after the step, None in the phase "finish", which evaluates nothing."""
+        """Score after the step, None where the strategy did not ask for it."""
 
     @property
-    def cost(self) -> int:
-        """Cost after the step."""
+    def costs(self) -> list[int]:
+        """Costs after the step, one per resource."""
 
 @final
 class SearchResult:
-    """What came out of a search."""
+    """What came out of a search for one budget."""
 
     @property
     def policy(self) -> npt.NDArray[np.uint8]:
-        """Policy with the lowest score within the limit, a new uint8 array (layers, 2)."""
+        """Policy that the strategy holds to be the best, a new uint8 array (layers, 2)."""
 
     @property
-    def score(self) -> float:
-        """Its score."""
+    def score(self) -> float | None:
+        """Its score, None where it was not evaluated."""
 
     @property
-    def cost(self) -> int:
-        """Its cost, within the limit."""
+    def costs(self) -> list[int]:
+        """Its costs, one per resource, within the budget."""
+
+    @property
+    def predicted_score(self) -> float | None:
+        """Score that the strategy's model expects, None where it has no model."""
+
+    @property
+    def predicted_deviation(self) -> float | None:
+        """Standard deviation of that expectation."""
+
+@final
+class SearchStatus:
+    """How far a search is."""
+
+    @property
+    def phase(self) -> str:
+        """What the strategy is doing, in a word."""
 
     @property
     def num_evaluations(self) -> int:
-        """Different policies whose score the search asked for."""
+        """Policies evaluated for this search."""
 
     @property
-    def trace(self) -> list[TraceStep]:
-        """Steps, in order."""
+    def limit(self) -> int | None:
+        """Most policies that may be, None for no limit."""
+
+    @property
+    def best_scores(self) -> list[float | None]:
+        """Lowest score within each budget so far, None where there is none."""
+
+    @property
+    def model_error(self) -> float | None:
+        """Typical error of the model's predictions of scores it was not shown, None without one."""
 
 @final
 class Search:
-    """A search for the policy with the lowest score whose cost is within `limit`.
+    """A search for the policies with the lowest scores within budgets.
 
-    `strategy` is one of `STRATEGIES`. The other settings are those of "greedy"; a strategy leaves
-    unread what it does not know. `start` is a policy, by default the largest candidates.
-    `error_weight` weighs the normalised score against the normalised cost saved (paper: 1.5).
-    `evaluations` bounds the policies whose score the search may ask for. `anchors` are policies,
-    shape (n, layers, 2); those within the limit are scored first, together with the start. `climbs`
-    is from how many of the best of them moves up start. `exchange_limit` bounds the policies that
-    exchanges of one move up for one down may ask for on top; 0 turns them off.
+    `budgets` has a row per budget with a limit per resource, None for no limit; each budget gets a
+    policy, and one set of evaluations serves all. `strategy` is one of `STRATEGIES`. `evaluations`
+    bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape
+    (n, layers, 2): starts and yardsticks. `seed` decides every draw. `error_weight` is of "greedy",
+    the weight of the normalised score against the normalised cost saved (paper: 1.5).
+    `refine_share` and `significance` are of "guided": the share of the evaluations that refinement
+    may spend, and the standard errors by which it must lower the score. `known` are policies and
+    their scores from before: answers that cost no evaluation, and data for a model.
 
-    A search that is made anew and given the same scores takes the same steps: to resume one, answer
-    from what is known already.
+    A search that is made anew and given the same scores asks the same: to resume one, answer from
+    what is known already.
 
     Raises:
-        BudgetError: the limit is below the smallest reachable cost; carries both.
-        PolicyError: `start` or an anchor is no policy of the network.
+        BudgetError: no policy meets a budget.
+        NetworkError: ties join too many layers.
+        PolicyError: a uniform or a known policy is none of the network.
+        ScoreError: the known scores do not fit the known policies.
         OptionError: a setting is out of range, or there is no such strategy.
     """
 
     def __new__(
         cls,
         network: Network,
-        limit: int,
+        budgets: Sequence[Sequence[int | None]],
         *,
-        strategy: str = "greedy",
-        start: npt.ArrayLike | None = None,
-        error_weight: float = 1.5,
+        strategy: str | None = None,
         evaluations: int | None = None,
-        anchors: npt.ArrayLike | None = None,
-        climbs: int = 0,
-        exchange_limit: int = 0,
+        uniform: npt.ArrayLike | None = None,
+        seed: int = 0,
+        error_weight: float = 1.5,
+        refine_share: float | None = None,
+        significance: float | None = None,
+        known: tuple[npt.ArrayLike, _Scores] | None = None,
     ) -> Search: ...
     def propose(self) -> npt.NDArray[np.uint8] | None:
         """Return the policies whose scores are needed, uint8 (n, layers, 2), or None at the end.
@@ -215,31 +268,61 @@ class Search:
             StateError: the search is busy.
         """
 
-    def observe(self, scores: Iterable[SupportsFloat], /) -> None:
+    def observe(self, scores: _Scores, /) -> None:
         """Take the scores of the policies last proposed, in their order; lower is better.
+
+        One number for each policy, or a row of parts, one for each fold of the images, whose sum is
+        the score: their spread tells how far scores can be told apart.
 
         Raises:
             ScoreError: another number of scores, or one not finite; the search is as it was.
             StateError: nothing is proposed, or the search is busy.
         """
 
-    def run(
-        self, evaluate: Callable[[npt.NDArray[np.uint8]], Iterable[SupportsFloat]], /
-    ) -> SearchResult:
+    def run(self, evaluate: Callable[[npt.NDArray[np.uint8]], _Scores], /) -> list[SearchResult]:
         """Search to the end, calling `evaluate` for the scores of each batch of policies.
 
-        `evaluate` takes a uint8 array of shape (n, layers, 2), its own copy, and returns n finite
-        numbers, lower is better. What it raises passes through, Ctrl-C included, and the search can
-        go on afterwards where it stood.
+        `evaluate` takes a uint8 array of shape (n, layers, 2), its own copy, and returns what
+        `observe` takes. What it raises passes through, Ctrl-C included, and the search can go on
+        afterwards where it stood. It may ask for the `status`. Returns a result per budget.
 
         Raises:
             ScoreError: `evaluate` returned something else.
             StateError: the search is busy.
         """
 
-    def result(self) -> SearchResult:
-        """Return what came out of the search.
+    def results(self) -> list[SearchResult]:
+        """Return what came out of the search, a result per budget.
 
         Raises:
             StateError: the search has not ended, or is busy.
         """
+
+    def shortlist(self, budget: int, count: int, /) -> list[SearchResult]:
+        """Return the policies held to be best within a budget, the best first, at least one.
+
+        Raises:
+            BudgetError: the search has no budget at that position.
+            StateError: the search has not ended, or is busy.
+        """
+
+    def predict(self, policies: npt.ArrayLike, /) -> list[tuple[float, float]] | None:
+        """Return what the strategy's model expects of policies, as (score, standard deviation).
+
+        None where it has no model.
+
+        Raises:
+            PolicyError: another shape or type, or a policy that is none of the network.
+            StateError: the search is busy.
+        """
+
+    def status(self) -> SearchStatus:
+        """Return how far the search is.
+
+        Raises:
+            StateError: the search is busy.
+        """
+
+    @property
+    def trace(self) -> list[TraceStep]:
+        """Steps so far, in order."""

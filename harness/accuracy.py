@@ -1,33 +1,174 @@
-"""Wrong images of many policies on one split, exact and repeatable over ranks.
+"""Scores and right images of many policies on one split, exact and repeatable over ranks.
 
-Images are read once for all policies: the loop is batches outside, policies inside. The batches are
-fixed by the data and the batch size alone. Each rank evaluates whole batches, and counts of wrong
-images are added as integers; so a policy's count never depends on how many policies, ranks or
-workers share the work.
+Images are read once for all policies: the loop is batches outside, policies inside. The batches
+are fixed by the data and the batch size alone. Each rank evaluates whole batches; ranks exchange
+what each batch gave, zero where it was another's, and add the batches in order. So what a policy is
+given never depends, in any bit, on how many policies, ranks or workers share the work.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from harness.data import EvalBatches, one_line_for_lost_workers
+from harness.data import EvalBatches, HeldBatch, HeldBatches, one_line_for_lost_workers
+from harness.data.held import MAX_HELD_BYTES
 from harness.errors import NotFiniteError
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
+from harness.quant.executor import Executor
 from harness.quant.recalibrate import with_reestimated_statistics
 from harness.quant.supernet import Supernet
+from harness.run.config import Score
+from harness.scores import fold_sums, log_probabilities, num_folds, score_of_images
 
 MAX_POLICIES = 256
 """At most this many policies take turns on a batch: each holds some hundred kB of statistics."""
 
+MAX_RESULT_BYTES = 64 * 2**20
+"""And at most so many that what their batches gave fits into this."""
+
+MAX_TEACHER_BYTES = 64 * 2**20
+"""Outputs of the max policy that are kept; those of batches beyond are computed in every pass."""
+
 OnProgress = Callable[[float], None]
 """Takes how many policies' worth of work was done since the last call."""
 
+Measure = Callable[[HeldBatch, Iterator[Tensor]], None]
+"""Takes a batch and the logits of each policy on it, and keeps what is wanted on the device."""
 
-@one_line_for_lost_workers()
-@torch.no_grad()
+
+class PolicyScorer:
+    """Scores policies of a supernet on the same images, call after call.
+
+    What calls have in common stays on the device within bounds: images, and the outputs of the max
+    policy. So the weights must stand still.
+
+    Attributes:
+        num_images: How many images score a policy.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        batches: EvalBatches,
+        *,
+        score: Score,
+        recalibration: EvalBatches | None = None,
+        max_held_bytes: int = MAX_HELD_BYTES,
+    ) -> None:
+        """Say what policies are scored by; nothing is computed yet.
+
+        Args:
+            supernet: Every call puts it into evaluation mode.
+            batches: The whole split; every rank is given all of it and takes its share.
+            score: What is computed of each image.
+            recalibration: Training images that re-estimate BN statistics for each policy, the max
+                policy among them, on every rank alike; None leaves the trained statistics.
+            max_held_bytes: Most bytes of each kind of images that stay on the device.
+        """
+        self.num_images = batches.num_images
+        self._supernet = supernet
+        self._score: Score = score
+        hold = partial(HeldBatches, device=_device(supernet), max_bytes=max_held_bytes)
+        self._batches = hold(batches)
+        self._recalibration = None if recalibration is None else hold(recalibration)
+        self._teacher: _Teacher | None = None
+
+    @one_line_for_lost_workers()
+    @torch.no_grad()
+    def parts(
+        self, policies: Sequence[Policy], *, on_progress: OnProgress | None = None
+    ) -> NDArray[np.float64]:
+        """Return each policy's score by folds of the images, the same on every rank.
+
+        Args:
+            policies: Policies of the network.
+            on_progress: Called after each batch of images; what it is given adds up to the number
+                of policies.
+
+        Returns:
+            (policies, folds): the sums over the images of each fold. A policy's score is the sum of
+            its row, from left to right, over `num_images`.
+
+        Raises:
+            NotFiniteError: A policy's logits are infinite or no numbers: the largest of them is
+                class 0 then, or any other, and a score would say nothing.
+        """
+        self._supernet.eval()
+        if self._score == "kl" and policies and self._teacher is None:
+            self._teacher = _Teacher(self._supernet, self._recalibration)
+        folds = num_folds(self.num_images)
+        rows = [np.zeros((0, folds))]
+        for some in _groups(policies, result_bytes=8 * (folds + 2) * len(self._batches)):
+            total = self._totals(some, folds=folds, on_progress=on_progress)
+            if self._teacher is not None:
+                largest = _words(self._supernet, self._supernet.network.candidates.largest)
+                _check_finite(total[:1, folds + 1], [largest])
+            _check_finite(total[:, folds], [_words(self._supernet, policy) for policy in some])
+            rows.append(total[:, :folds])
+        return np.concatenate(rows)
+
+    def _totals(
+        self, policies: Sequence[Policy], *, folds: int, on_progress: OnProgress | None
+    ) -> NDArray[np.float64]:
+        """Return (policies, folds + 2): scores, and images without finite logits.
+
+        The last column counts those of the max policy.
+        """
+        on_batch = _progress_of_batches(
+            len(policies), self._batches, self._recalibration, on_progress
+        )
+        inputs = _encoded(self._supernet, policies, self._recalibration, on_batch=on_batch)
+        shape = len(policies), len(self._batches), folds + 2
+        by_batch = torch.zeros(shape, dtype=torch.float64, device=_device(self._supernet))
+
+        def measure(batch: HeldBatch, logits_by_policy: Iterator[Tensor]) -> None:
+            teacher = None if self._teacher is None else self._teacher.log_probabilities(batch)
+            for row, logits in zip(by_batch[:, batch.index], logits_by_policy, strict=True):
+                values = score_of_images(self._score, logits, batch.labels, teacher=teacher)
+                row[:folds] = fold_sums(values, first=batch.first, folds=folds)
+                row[folds] = _num_spoiled(logits)
+            if teacher is not None:
+                by_batch[:, batch.index, folds + 1] = _num_spoiled(teacher)
+
+        _evaluate(self._supernet, inputs, self._batches, measure, on_batch=on_batch)
+        sums = _over_ranks(by_batch).cpu().numpy()
+        # Batch by batch: `sum` adds in an order of its own, and in another one elsewhere.
+        total = np.zeros((len(policies), folds + 2))
+        for batch_index in range(len(self._batches)):
+            total += sums[:, batch_index]
+        return total
+
+
+class _Teacher:
+    """Outputs of the max policy, each batch computed once as long as there is room."""
+
+    def __init__(self, supernet: Supernet, recalibration: HeldBatches | None) -> None:
+        """Encode it; with statistics of its own where other policies have them."""
+        largest = supernet.network.candidates.largest
+        self._supernet = supernet
+        self._inputs = _encoded(supernet, [largest], recalibration)
+        self._kept: dict[int, Tensor] = {}
+        self._free_bytes = MAX_TEACHER_BYTES
+
+    def log_probabilities(self, batch: HeldBatch) -> Tensor:
+        """Return them, float64 (N, classes)."""
+        if batch.index in self._kept:
+            return self._kept[batch.index]
+        (logits,) = _together(self._supernet, self._inputs)(batch.images)
+        outputs = log_probabilities(logits)
+        size_bytes = outputs.numel() * outputs.element_size()
+        if size_bytes <= self._free_bytes:
+            self._kept[batch.index] = outputs
+            self._free_bytes -= size_bytes
+        return outputs
+
+
 def count_wrong_by_policy(
     supernet: Supernet,
     policies: Sequence[Policy],
@@ -38,31 +179,44 @@ def count_wrong_by_policy(
 ) -> list[int]:
     """Return how many images each policy classifies wrongly, summed over ranks.
 
-    Args:
-        supernet: Left in evaluation mode.
-        policies: Policies of its network.
-        batches: The whole split; every rank is given all of it and takes its share.
-        recalibration: Training images that re-estimate BN statistics for each policy, on every
-            rank alike; None leaves the trained statistics.
-        on_progress: Called after each batch of images; what it is given adds up to the number of
-            policies.
+    Arguments and errors are those of `PolicyScorer`, for a single call.
+    """
+    scorer = PolicyScorer(
+        supernet, batches, score="errors", recalibration=recalibration, max_held_bytes=0
+    )
+    return [int(sum(row)) for row in scorer.parts(policies, on_progress=on_progress)]
 
-    Raises:
-        NotFiniteError: A policy's logits are infinite or no numbers: the largest of them is class 0
-            then, or any other, and the count would say nothing.
+
+@one_line_for_lost_workers()
+@torch.no_grad()
+def right_by_policy(
+    supernet: Supernet,
+    policies: Sequence[Policy],
+    batches: EvalBatches,
+    *,
+    recalibration: EvalBatches | None = None,
+    on_progress: OnProgress | None = None,
+) -> NDArray[np.bool_]:
+    """Return which images each policy classifies rightly, the same on every rank.
+
+    Two policies are compared on the same images by it (`harness.problem.significance`). Arguments
+    and errors are those of `PolicyScorer`, for a single call.
+
+    Returns:
+        (policies, images), images in the order of the split.
     """
     supernet.eval()
-    counts: list[Tensor] = []
-    for start in range(0, len(policies), MAX_POLICIES):
-        some = policies[start : start + MAX_POLICIES]
-        # Recalibration and counting go over different images, but progress is one number.
-        on_batch = _progress_of_batches(len(some), batches, recalibration, on_progress)
-        inputs = supernet.encode_standing(some)
-        if recalibration is not None:
-            images = _images(recalibration, _device(supernet))
-            inputs = with_reestimated_statistics(supernet, inputs, images, on_batch=on_batch)
-        counts.append(_wrong_of_rank(supernet, inputs, batches, on_batch=on_batch))
-    return _checked(_sum_over_ranks(counts), lambda index: _words(supernet, policies[index]))
+    hold = partial(HeldBatches, device=_device(supernet), max_bytes=0)
+    scored = hold(batches)
+    training = None if recalibration is None else hold(recalibration)
+    masks = [np.zeros((0, batches.num_images), dtype=np.bool_)]
+    for some in _groups(policies, result_bytes=batches.num_images):
+        on_batch = _progress_of_batches(len(some), scored, training, on_progress)
+        inputs = _encoded(supernet, some, training, on_batch=on_batch)
+        right, num_spoiled = _right_images(supernet, inputs, scored, on_batch=on_batch)
+        _check_finite(num_spoiled, [_words(supernet, policy) for policy in some])
+        masks.append(right)
+    return np.concatenate(masks)
 
 
 @one_line_for_lost_workers()
@@ -74,47 +228,100 @@ def count_wrong(model: nn.Module, batches: EvalBatches) -> int:
         NotFiniteError: Its logits are infinite or no numbers.
     """
     model.eval()
-    counts = _sum_over_ranks([_wrong_of_rank(model, [None], batches)])
-    return _checked(counts, lambda _: "the float network")[0]
+    held = HeldBatches(batches, _device(model), max_bytes=0)
+    right, num_spoiled = _right_images(model, [None], held)
+    _check_finite(num_spoiled, ["the float network"])
+    return int((~right).sum())
 
 
-def _wrong_of_rank(
+def _right_images(
     model: nn.Module,
     policies: Sequence[PolicyInputs | None],
-    batches: EvalBatches,
+    batches: HeldBatches,
     *,
     on_batch: Callable[[], None] | None = None,
-) -> Tensor:
-    """Return the wrong images in this rank's share of the batches, on the device.
-
-    Returns:
-        (policies, 2): wrong images, and images whose logits are not finite.
-    """
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Return (policies, images) which are right, and (policies,) how many have no finite logits."""
     device = _device(model)
-    # On the device: reading a count here would wait for it after every policy.
-    counts = torch.zeros(len(policies), 2, dtype=torch.int64, device=device)
+    # Whole numbers, that ranks can add them: one of them has an image, the others a zero.
+    right = torch.zeros(len(policies), batches.num_images, dtype=torch.uint8, device=device)
+    num_spoiled = torch.zeros(len(policies), dtype=torch.int64, device=device)
+
+    def measure(batch: HeldBatch, logits_by_policy: Iterator[Tensor]) -> None:
+        places = slice(batch.first, batch.first + len(batch.labels))
+        for index, logits in enumerate(logits_by_policy):
+            right[index, places] = logits.argmax(dim=1) == batch.labels
+            num_spoiled[index] += _num_spoiled(logits)
+
+    _evaluate(model, policies, batches, measure, on_batch=on_batch)
+    masks: NDArray[np.bool_] = _over_ranks(right).cpu().numpy().astype(np.bool_)
+    return masks, _over_ranks(num_spoiled).cpu().numpy()
+
+
+def _evaluate(
+    model: nn.Module,
+    policies: Sequence[PolicyInputs | None],
+    batches: HeldBatches,
+    measure: Measure,
+    *,
+    on_batch: Callable[[], None] | None = None,
+) -> None:
+    """Measure every policy on this rank's share of the batches; nothing waits for the device."""
     rank, world_size = _rank_and_world_size()
-    for images, labels in batches.share(rank=rank, world_size=world_size):
-        x, expected = images.to(device), labels.to(device)
-        for index, policy in enumerate(policies):
-            logits = model(x) if policy is None else model(x, policy)
-            counts[index, 0] += (logits.argmax(dim=1) != expected).sum()
-            counts[index, 1] += (~logits.isfinite().all(dim=1)).sum()
+    run = _together(model, policies)
+    for batch in batches.share(rank=rank, world_size=world_size):
+        measure(batch, iter(run(batch.images)))
         if on_batch is not None:
             on_batch()
-    return counts
 
 
-def _checked(counts: Sequence[Sequence[int]], name: Callable[[int], str]) -> list[int]:
-    """Return the wrong images of each policy, all of whose logits must be finite."""
-    for index, (_, num_spoiled) in enumerate(counts):
-        if num_spoiled:
+def _together(
+    model: nn.Module, policies: Sequence[PolicyInputs | None]
+) -> Callable[[Tensor], Sequence[Tensor]]:
+    """Return what maps images to the logits (N, classes) of each policy; None is a plain model."""
+    encoded = [one for one in policies if one is not None]
+    if isinstance(model, Supernet) and len(encoded) == len(policies):
+        return Executor(model, encoded)
+    return lambda images: [model(images) for _ in policies]
+
+
+def _encoded(
+    supernet: Supernet,
+    policies: Sequence[Policy],
+    recalibration: HeldBatches | None,
+    *,
+    on_batch: Callable[[], None] | None = None,
+) -> list[PolicyInputs]:
+    """Return policies with quantized weights, and statistics of their own where they are wanted."""
+    inputs = supernet.encode_standing(policies)
+    if recalibration is None:
+        return inputs
+    images = (batch.images for batch in recalibration.share(rank=0, world_size=1))
+    return with_reestimated_statistics(supernet, inputs, images, on_batch=on_batch)
+
+
+def _groups(policies: Sequence[Policy], *, result_bytes: int) -> Iterator[Sequence[Policy]]:
+    """Yield the policies that take turns together; each keeps `result_bytes`."""
+    at_once = max(1, min(MAX_POLICIES, MAX_RESULT_BYTES // max(1, result_bytes)))
+    for start in range(0, len(policies), at_once):
+        yield policies[start : start + at_once]
+
+
+def _num_spoiled(outputs: Tensor) -> Tensor:
+    """Return on how many images outputs (N, classes) are no finite numbers, on the device."""
+    return (~outputs.isfinite().all(dim=1)).sum()
+
+
+def _check_finite(
+    num_spoiled: NDArray[np.int64] | NDArray[np.float64], names: Sequence[str]
+) -> None:
+    for number, name in zip(num_spoiled, names, strict=True):
+        if number:
             raise NotFiniteError(
-                f"the logits of {name(index)} are no finite numbers on {num_spoiled} images, so "
+                f"the logits of {name} are no finite numbers on {int(number)} images, so "
                 "they name no class; train again with a lower train.learning_rate, or check "
                 "the images"
             )
-    return [wrong for wrong, _ in counts]
 
 
 def _words(supernet: Supernet, policy: Policy) -> str:
@@ -125,8 +332,8 @@ def _words(supernet: Supernet, policy: Policy) -> str:
 
 def _progress_of_batches(
     num_policies: int,
-    batches: EvalBatches,
-    recalibration: EvalBatches | None,
+    batches: HeldBatches,
+    recalibration: HeldBatches | None,
     on_progress: OnProgress | None,
 ) -> Callable[[], None] | None:
     """Return what to call after each batch of images, recalibration included."""
@@ -141,20 +348,12 @@ def _rank_and_world_size() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def _images(batches: EvalBatches, device: torch.device) -> Iterator[Tensor]:
-    return (images.to(device) for images, _ in batches)
-
-
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _sum_over_ranks(counts: Iterable[Tensor]) -> list[list[int]]:
-    chunks = list(counts)
-    if not chunks:
-        return []
-    total = torch.cat(chunks)
+def _over_ranks(results: Tensor) -> Tensor:
+    """Return the sum over ranks; exact, of whole numbers or of one number and zeros."""
     if dist.is_initialized():
-        dist.all_reduce(total)
-    summed: list[list[int]] = total.tolist()
-    return summed
+        dist.all_reduce(results)
+    return results

@@ -33,7 +33,7 @@ from harness.run.checkpoint_folder import (
 from harness.run.files import read_bytes, sync_folder, write_bytes
 from harness.run.folder import RunDir
 from harness.run.manifest import listed, older_one, read_checked, write_manifest
-from harness.run.network_file import check_described
+from harness.run.network_file import check_described, with_sizes_of
 from harness.run.optimizer_file import (
     OPTIMIZER_FILE,
     load_old_optimizer_state,
@@ -214,6 +214,7 @@ def load_supernet(run: RunDir, *, checkpoint: Path | None = None) -> Supernet:
         config=config.quant,
     )
     check_described(run.network_path, network, described)
+    network = with_sizes_of(network, described)
     tensors = load_tensors(checkpoint, EMA_FILE)
     _check_sizes(on_meta, tensors, checkpoint=checkpoint)
     supernet = convert(create(), network)

@@ -165,18 +165,24 @@ def bitops(
     ] = None,
     in_channels: Annotated[int, typer.Option(min=1, max=2**16)] = 3,
     num_classes: Annotated[int, typer.Option(min=1, max=2**24)] = 1000,
-    convention: Annotated[str, typer.Option(help="How BitOPs are counted: paper.")] = "paper",
+    convention: Annotated[
+        str,
+        typer.Option(
+            help="How BitOPs count: paper, first-activation-32, ends-excluded, uniform, or all."
+        ),
+    ] = "paper",
     json: JsonOption = False,
 ) -> None:
-    """Account the BitOPs and the model size of a network under a policy (4/4 by default)."""
+    """Account BitOPs, model size and inputs of a network under a policy (4/4 by default)."""
     from harness.models import create_model, default_input_size
+    from harness.problem.conventions import ALL, convention_named
     from harness.problem.cost import same_bits_policy
     from harness.quant.convert import describe_network
     from harness.run.config import ModelConfig, QuantConfig
     from harness.run.policy_file import load_policy
 
-    if convention != "paper":
-        raise ConfigError(f"convention {convention} is unknown; the only one is paper")
+    if convention != ALL:
+        convention_named(convention)  # Refuses a mistake before the network is made.
     if policy_file is not None and (weight_bits or act_bits):
         raise ConfigError("--policy and --weight-bits or --act-bits exclude each other; give one")
     size = input_size or default_input_size(model)[1]
@@ -194,7 +200,8 @@ def bitops(
         if policy_file is not None
         else same_bits_policy(network, weight_bits=weight_bits or 4, act_bits=act_bits or 4)
     )
-    _show(tables.ledger_json(network, policy), tables.ledger_table(network, policy), json=json)
+    values = tables.ledger_json(network, policy, convention)
+    _show(values, tables.ledger_table(network, policy, convention), json=json)
 
 
 @app.command()
@@ -218,24 +225,41 @@ def train(
 @app.command()
 def search(
     target_bitops: Annotated[
-        list[str], typer.Option(help="31.6G, 540M, or a share of the largest, 45%; repeatable.")
-    ],
+        list[str] | None,
+        typer.Option(
+            help="31.6G, 540M, or a share of the largest, 45%; repeatable: a budget each."
+        ),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=AMOUNT",
+            help="A limit beside the others, weight-bytes=1.2M; repeatable: all hold at once.",
+        ),
+    ] = None,
+    costs: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:UNIT=FILE", help="Measured costs, latency:ms=board.csv."),
+    ] = None,
     run: RunOption = None,
     strategy: Annotated[
         str, typer.Option(help=f"How to search: {', '.join(STRATEGIES)}.")
     ] = STRATEGIES[0],
     evaluations: Annotated[
-        int | None, typer.Option(min=1, help="Most policies evaluated per target.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Noted only: no strategy draws.")] = 0,
+        int,
+        typer.Option(min=1, help="Policies evaluated, for all budgets together."),
+    ] = 300,
+    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,
     data_path: DataPathOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Search the most accurate policy under each BitOPs budget, by inference alone."""
+    """Search the most accurate policy under each budget, by inference alone."""
     if strategy not in STRATEGIES:
         raise ConfigError(f"strategy {strategy} is unknown; choose {' or '.join(STRATEGIES)}")
+    if not target_bitops and not budget:
+        raise ConfigError("no budget is given; write --target-bitops 45% or --budget bitops=5.5G")
     folder = _run_or_newest(run)
     from harness.search import driver
 
@@ -246,9 +270,13 @@ def search(
         seed=seed,
         resume=resume,
         data_path=data_path,
+        limits=budget or (),
+        costs=costs or (),
     )
     with _work(), _observer() as observer:
-        outcomes = driver.search(folder, target_bitops, out=out, options=options, observer=observer)
+        outcomes = driver.search(
+            folder, target_bitops or (), out=out, options=options, observer=observer
+        )
     _show_outcomes(folder, outcomes, json=json)
 
 

@@ -1,6 +1,11 @@
-"""Networks by name: any timm model, and two CIFAR-style residual networks for small images."""
+"""Networks by name: any timm model, and three built-in ones for small images.
+
+Those are two CIFAR-style residual networks and a MobileNetV2 with depthwise convolutions.
+"""
 
 import difflib
+from collections.abc import Callable
+from functools import partial
 
 import timm
 import torch
@@ -66,8 +71,86 @@ class SmallResNet(nn.Module):
         return self.fc(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
 
 
-BUILT_IN = {"resnet8": 1, "resnet20": 3}
-"""Blocks per stage of the built-in networks."""
+class InvertedResidual(nn.Module):
+    """Expansion, depthwise 3x3 and a linear bottleneck (arXiv 1801.04381, table 1).
+
+    The shortcut joins bottlenecks, where their shapes are the same. An expansion by 1 has no
+    convolution of its own.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, stride: int, expansion: int) -> None:
+        super().__init__()
+        width = in_channels * expansion
+        self.has_shortcut = stride == 1 and in_channels == out_channels
+        self.expand: nn.Module = nn.Identity()
+        if expansion != 1:
+            self.expand = _conv_bn_relu6(in_channels, width, kernel_size=1)
+        self.depthwise = _conv_bn_relu6(width, width, kernel_size=3, stride=stride, groups=width)
+        self.project = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.project_bn = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, C_in, H, W) to (N, C_out, H / stride, W / stride)."""
+        out: Tensor = self.project_bn(self.project(self.depthwise(self.expand(x))))
+        return x + out if self.has_shortcut else out
+
+
+class SmallMobileNetV2(nn.Module):
+    """MobileNetV2 (arXiv 1801.04381, table 2) for images of 28 to 32 pixels: 20 layers of weights.
+
+    As is usual at this size, the stem keeps the resolution; two blocks halve it, and there are
+    six blocks in place of seventeen.
+    """
+
+    BLOCKS = ((1, 16, 2), (6, 24, 1), (6, 24, 1), (6, 40, 2), (6, 40, 1), (6, 80, 1))
+    """Expansion, output channels and stride of each block."""
+
+    def __init__(self, *, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.stem = _conv_bn_relu6(in_channels, 16, kernel_size=3)
+        channels = 16
+        self.blocks = nn.Sequential()
+        for expansion, width, stride in self.BLOCKS:
+            self.blocks.append(
+                InvertedResidual(channels, width, stride=stride, expansion=expansion)
+            )
+            channels = width
+        self.head = _conv_bn_relu6(channels, 256, kernel_size=1)
+        self.fc = nn.Linear(256, num_classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (N, C, H, W) to logits (N, num_classes)."""
+        x = self.head(self.blocks(self.stem(x)))
+        return self.fc(x.mean(dim=(2, 3)))  # type: ignore[no-any-return]
+
+
+def _conv_bn_relu6(
+    in_channels: int, out_channels: int, *, kernel_size: int, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=kernel_size // 2,
+            groups=groups,
+            bias=False,
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU6(),
+    )
+
+
+BUILT_IN: dict[str, Callable[..., nn.Module]] = {
+    "resnet8": partial(SmallResNet, blocks_per_stage=1),
+    "resnet20": partial(SmallResNet, blocks_per_stage=3),
+    "mobilenetv2_small": SmallMobileNetV2,
+}
+"""The built-in networks; each takes `num_classes` and `in_channels`."""
 
 
 def create_model(
@@ -91,11 +174,7 @@ def create_model(
                     f"{config.name} has no pretrained weights; set model.pretrained to false, "
                     "or model.weights to a float run"
                 )
-            return SmallResNet(
-                blocks_per_stage=BUILT_IN[config.name],
-                num_classes=num_classes,
-                in_channels=in_channels,
-            )
+            return BUILT_IN[config.name](num_classes=num_classes, in_channels=in_channels)
         return _create_timm_model(config, num_classes=num_classes, in_channels=in_channels)
 
 

@@ -6,10 +6,13 @@ it and saves newer weights changes nothing.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.accuracy import OnProgress, count_wrong_by_policy
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.accuracy import OnProgress, PolicyScorer, right_by_policy
 from harness.checkpoint import (
     load_candidates,
     load_supernet,
@@ -30,7 +33,7 @@ from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0, is_so_on_any_rank
 from harness.quant.supernet import Supernet
 from harness.run.checkpoint_folder import existing_checkpoint
-from harness.run.config import Config
+from harness.run.config import Config, Score
 from harness.run.data_file import DataIdentity
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
@@ -66,6 +69,10 @@ class TrainedRun:
     weights_digest: str
     """16 hex digits of the weights that were loaded."""
     is_main_process: bool
+    _scorers: dict[Score, PolicyScorer] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What scores proposals, once it is asked for: it keeps images on the device."""
 
     @property
     def network(self) -> NetworkSpec:
@@ -86,14 +93,52 @@ class TrainedRun:
         """Return the images that score the proposals of a search."""
         return self.batches("search", limit=self.config.search.images)
 
+    def score_proposals(
+        self, policies: Sequence[Policy], *, on_progress: OnProgress | None = None
+    ) -> NDArray[np.float64]:
+        """Return each policy's `search.score` by folds of the images for proposals.
+
+        Args:
+            policies: Policies to score.
+            on_progress: Told how far the work is, in policies.
+
+        Returns:
+            (policies, folds): sums over the images of each fold. The score of a policy is the sum
+            of its row over the number of images of `proposal_batches`.
+
+        Raises:
+            NotFiniteError: A policy's logits are no finite numbers.
+        """
+        return self._scorer(self.config.search.score).parts(policies, on_progress=on_progress)
+
     def count_wrong_proposals(
         self, policies: Sequence[Policy], *, on_progress: OnProgress | None = None
     ) -> list[int]:
         """Return how many of the images for proposals each policy classifies wrongly."""
-        return self._count_wrong(
+        parts = self._scorer("errors").parts(policies, on_progress=on_progress)
+        return [int(sum(row)) for row in parts]
+
+    def right_images(
+        self, policies: Sequence[Policy], *, split: str, on_progress: OnProgress | None = None
+    ) -> NDArray[np.bool_]:
+        """Return which images of a split each policy classifies rightly, as it is reported.
+
+        Each policy has its own BN statistics. What tells two policies apart is the images that one
+        of them alone gets right (`harness.problem.significance`).
+
+        Args:
+            policies: Policies to report.
+            split: `train`, `search` or `test`.
+            on_progress: Told how far the work is, in policies.
+
+        Returns:
+            (policies, images), images in the order of the split.
+        """
+        return right_by_policy(
+            self.supernet,
             policies,
-            self.proposal_batches(),
-            recalibrate_images=self.config.search.recalibrate_images,
+            self.batches(split),
+            recalibration=self._recalibration(self.config.eval.recalibrate_images),
             on_progress=on_progress,
         )
 
@@ -107,33 +152,22 @@ class TrainedRun:
             split: `train`, `search` or `test`.
             on_progress: Told how far the work is, in policies.
         """
-        batches = self.batches(split)
-        wrong_counts = self._count_wrong(
-            policies,
-            batches,
-            recalibrate_images=self.config.eval.recalibrate_images,
-            on_progress=on_progress,
-        )
-        return [1 - count / batches.num_images for count in wrong_counts]
+        right = self.right_images(policies, split=split, on_progress=on_progress)
+        return [1 - int((~images).sum()) / len(images) for images in right]
 
-    def _count_wrong(
-        self,
-        policies: Sequence[Policy],
-        batches: EvalBatches,
-        *,
-        recalibrate_images: int,
-        on_progress: OnProgress | None,
-    ) -> list[int]:
-        recalibration = (
-            self.batches("train", limit=recalibrate_images) if recalibrate_images else None
-        )
-        return count_wrong_by_policy(
-            self.supernet,
-            policies,
-            batches,
-            recalibration=recalibration,
-            on_progress=on_progress,
-        )
+    def _scorer(self, score: Score) -> PolicyScorer:
+        if score not in self._scorers:
+            self._scorers[score] = PolicyScorer(
+                self.supernet,
+                self.proposal_batches(),
+                score=score,
+                recalibration=self._recalibration(self.config.search.recalibrate_images),
+            )
+        return self._scorers[score]
+
+    def _recalibration(self, num_images: int) -> EvalBatches | None:
+        """Return the training images that re-estimate statistics; 0 is none."""
+        return self.batches("train", limit=num_images) if num_images else None
 
 
 def load_weights(run: RunDir) -> TrainedWeights:

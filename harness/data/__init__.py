@@ -6,6 +6,7 @@ without a test split has a fixed fifth held out as one. Every set arrives as a H
 """
 
 from harness.data.batches import EvalBatches, eval_batches, raise_errors, train_batches
+from harness.data.held import HeldBatch, HeldBatches
 from harness.data.identity import check_same_data
 from harness.data.images import Batch, Draw, ImageSplit
 from harness.data.reading import one_line_for_lost_workers
@@ -15,6 +16,8 @@ __all__ = [
     "Batch",
     "Draw",
     "EvalBatches",
+    "HeldBatch",
+    "HeldBatches",
     "ImageSplit",
     "Splits",
     "check_same_data",

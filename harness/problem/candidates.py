@@ -7,13 +7,14 @@ checkpoint.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
-from harness.errors import PolicyError, short
+from harness.errors import ConfigError, PolicyError, short
 from harness.problem.policy import Policy
+from harness.problem.ties import SIDES, Group, Side, Ties, common, group_of_side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +30,17 @@ class LayerCandidates:
     is_pinned: bool = False
     """Whether the layer keeps its bits in every policy, uniform ones too."""
 
+    def of(self, side: Side) -> tuple[int, ...]:
+        """Return the bit-widths that one side may take."""
+        return self.weight if side == "weight" else self.act
+
 
 @dataclass(frozen=True)
 class Candidates:
     """The bit-widths of every layer, in the network's order.
+
+    Sides that are tied take the same bits in every policy, so they have the same candidates: those
+    that all of them were given.
 
     >>> layer = LayerCandidates(name="conv", weight=(6, 4, 3), act=(6, 2))
     >>> candidates = Candidates((layer,))
@@ -41,6 +49,17 @@ class Candidates:
     """
 
     layers: tuple[LayerCandidates, ...]
+    ties: Ties = ()
+    """Disjoint groups of sides that take the same bits, each side as (layer index, side)."""
+
+    def __post_init__(self) -> None:
+        """Give tied sides their common candidates.
+
+        Raises:
+            ConfigError: The sides of a group have no candidate in common.
+        """
+        for group in self.ties:
+            object.__setattr__(self, "layers", _with_common(self.layers, group))
 
     @property
     def largest(self) -> Policy:
@@ -85,12 +104,15 @@ class Candidates:
             for bits in sorted(common, reverse=True)
         }
 
-    def free_bits(self, side: Literal["weight", "act"]) -> list[int]:
-        """Return the bit-widths that any layer which is not pinned may take, ascending."""
-        free = (layer for layer in self.layers if not layer.is_pinned)
-        return sorted(
-            {bits for layer in free for bits in (layer.weight if side == "weight" else layer.act)}
-        )
+    def free_bits(self, side: Side) -> list[int]:
+        """Return the bit-widths that any layer which is not pinned may take, ascending.
+
+        A layer whose side has one candidate alone has no choice there, so it says nothing about
+        what the others may take; it counts only where none has a choice.
+        """
+        given = [layer.of(side) for layer in self.layers if not layer.is_pinned]
+        choices = [candidates for candidates in given if len(candidates) > 1] or given
+        return sorted({bits for candidates in choices for bits in candidates})
 
     def label(self, policy: Policy) -> str:
         """Return the bits `W/A` of a uniform policy, else `mixed`.
@@ -108,22 +130,31 @@ class Candidates:
         return f"{weight_bits}/{act_bits}"
 
     def sample(self, draw: Callable[[int], int]) -> Policy:
-        """Draw each layer's bits uniformly from its candidates.
+        """Draw each layer's bits uniformly from its candidates; tied sides are drawn once.
 
         Args:
-            draw: Maps n to a random whole number from 0 to n - 1; called twice for each layer, for
-                the weights first.
+            draw: Maps n to a random whole number from 0 to n - 1; called for the weights and then
+                for the activations of each layer, for a group of tied sides at its first.
         """
-        return Policy(
-            (layer.weight[draw(len(layer.weight))], layer.act[draw(len(layer.act))])
-            for layer in self.layers
-        )
+        group_of = group_of_side(self.ties)
+        drawn: dict[int, int] = {}
+
+        def bits(index: int, side: Side) -> int:
+            candidates, group = self.layers[index].of(side), group_of.get((index, side))
+            if group is None:
+                return candidates[draw(len(candidates))]
+            if group not in drawn:
+                drawn[group] = candidates[draw(len(candidates))]
+            return drawn[group]
+
+        return Policy((bits(i, "weight"), bits(i, "act")) for i in range(len(self.layers)))
 
     def check(self, policy: Policy) -> None:
-        """Check that a policy has every layer at bits that are among its candidates.
+        """Check that a policy has every layer at bits that are among its candidates, as tied.
 
         Raises:
-            PolicyError: It has not; the message names the first such layer.
+            PolicyError: It has not; the message names the first such layer, or the first two that
+                are tied and differ.
         """
         if len(policy) != len(self.layers):
             raise PolicyError(
@@ -135,6 +166,18 @@ class Candidates:
                 raise _no_candidate(layer.name, weight_bits, "weight", layer.weight)
             if act_bits not in layer.act:
                 raise _no_candidate(layer.name, act_bits, "activation", layer.act)
+        for group in self.ties:
+            self._check_tied(policy, group)
+
+    def _check_tied(self, policy: Policy, group: Group) -> None:
+        taken = [policy.bits[index][SIDES.index(side)] for index, side in group]
+        for member, bits in zip(group, taken, strict=True):
+            if bits != taken[0]:
+                first, other = (_side_name(self.layers, one) for one in (group[0], member))
+                raise PolicyError(
+                    f"{first} and {other} are tied and have {taken[0]} and {bits} bits in the "
+                    "policy; give them the same, or search a policy with this run"
+                )
 
     def to_rows(self) -> list[dict[str, Any]]:
         """Return the candidates as they stand in a JSON file; `with_rows` reads them back."""
@@ -148,13 +191,43 @@ class Candidates:
 
         Raises:
             ValueError: The rows are not of these layers, or give a layer none of its candidates or
-                one that it does not have.
+                one that it does not have, or tied sides none in common.
         """
         given = list(rows)
         if [row["name"] for row in given] != [layer.name for layer in self.layers]:
             raise ValueError("candidates of other layers")
         layers = zip(self.layers, given, strict=True)
-        return Candidates(tuple(_narrowed(layer, row) for layer, row in layers))
+        narrowed = tuple(_narrowed(layer, row) for layer, row in layers)
+        try:
+            return Candidates(narrowed, self.ties)
+        except ConfigError as problem:
+            raise ValueError(str(problem).partition(";")[0]) from None
+
+
+def _with_common(layers: tuple[LayerCandidates, ...], group: Group) -> tuple[LayerCandidates, ...]:
+    shared = common([layers[index].of(side) for index, side in group])
+    if not shared:
+        given = ", ".join(
+            f"{_side_name(layers, (index, side))} {'/'.join(map(str, layers[index].of(side)))}"
+            for index, side in group
+        )
+        raise ConfigError(
+            f"tied layers have no bit-width in common: {short(given)}; give them candidates that "
+            "overlap, or untie them"
+        )
+    changed = list(layers)
+    for index, side in group:
+        changed[index] = (
+            replace(changed[index], weight=shared)
+            if side == "weight"
+            else replace(changed[index], act=shared)
+        )
+    return tuple(changed)
+
+
+def _side_name(layers: Sequence[LayerCandidates], member: tuple[int, Side]) -> str:
+    index, side = member
+    return f"{'weights' if side == 'weight' else 'activations'} of {layers[index].name}"
 
 
 def _narrowed(layer: LayerCandidates, row: dict[str, Any]) -> LayerCandidates:

@@ -3,8 +3,10 @@
 import hashlib
 import json
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from harness.problem.candidates import Candidates, LayerCandidates
+from harness.problem.ties import Ties
 
 PINNED_BITS = 8
 """Weight and activation bits of layers that read the image, and of the last layer (arXiv
@@ -12,6 +14,10 @@ PINNED_BITS = 8
 
 FLOAT_BITS = 32
 """Weight and activation bits that a layer which stays in float is accounted at."""
+
+
+Place = Literal["first", "inside", "last"]
+"""Where a layer stands: `first` is every one that reads the image, also a last one that does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,10 @@ class LayerSpec:
     """Weight bit-widths the layer may take, largest first."""
     act_candidates: tuple[int, ...]
     """Activation bit-widths the layer may take, largest first."""
+    place: Place = "inside"
+    """Whether it is an end of the network; conventions count ends in ways of their own."""
+    input_count: int | None = None
+    """Elements that it reads for one input; None where nobody noted it."""
 
     @property
     def is_float(self) -> bool:
@@ -51,6 +61,8 @@ class NetworkSpec:
     """Channels, height and width of the input that MACs are counted for."""
     num_classes: int
     layers: tuple[LayerSpec, ...]
+    ties: Ties = ()
+    """Groups of sides that take the same bits, disjoint; their candidates are the same."""
 
     @property
     def candidates(self) -> Candidates:
@@ -64,7 +76,8 @@ class NetworkSpec:
                     is_pinned=layer.is_pinned,
                 )
                 for layer in self.layers
-            )
+            ),
+            self.ties,
         )
 
     def narrowed(self, candidates: Candidates) -> "NetworkSpec":
@@ -78,7 +91,11 @@ class NetworkSpec:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits of the structure; candidates are left out, so policies stay readable."""
+        """16 hex digits of the structure.
+
+        Candidates and ties are left out, since settings change them, and so are sizes of inputs,
+        which follow from the rest: policies stay readable.
+        """
         structure = [
             self.input_size,
             self.num_classes,

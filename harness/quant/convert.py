@@ -23,6 +23,8 @@ from harness.quant.norms import (
     is_switchable,
 )
 from harness.quant.operations import OPERATIONS, operation_of
+from harness.quant.own_candidates import ties_of, with_own_candidates
+from harness.quant.segments import EvaluationGraph
 from harness.quant.supernet import Supernet
 from harness.run.config import QuantConfig
 
@@ -42,7 +44,7 @@ def describe_network(
     num_classes: int,
     config: QuantConfig,
 ) -> NetworkSpec:
-    """Return a float network's layers, MACs and candidates; nothing is converted.
+    """Return a float network's layers, MACs, candidates and ties; nothing is converted.
 
     Pinned are the last layer and every layer that reads the image, mostly one: at 8 bits, the image
     itself not quantized (arXiv 2401.01543, section 4.1). Layers without a quantized form are pinned
@@ -53,10 +55,12 @@ def describe_network(
         name: Name it was created by.
         input_size: Channels, height and width.
         num_classes: Logits of the last layer.
-        config: Candidates, and what stays in float.
+        config: Candidates, pins and ties, and what stays in float.
 
     Raises:
         ConversionError: The network cannot be traced or run, or has no layer with weights.
+        ConfigError: A pattern of the configuration fits no free layer, or patterns or ties
+            contradict each other.
     """
     graph = network_graph(model, input_size)
     if not graph.layers:
@@ -67,15 +71,23 @@ def describe_network(
     layers = tuple(
         _layer_spec(
             node,
-            is_end=node.reads_image or node.name == last,
+            is_last=node.name == last,
             stays_float=_stays_float(node, graph.modules, config),
             config=config,
         )
         for node in graph.layers
     )
-    return NetworkSpec(
-        model_name=name, input_size=input_size, num_classes=num_classes, layers=layers
+    layers = with_own_candidates(layers, config)
+    inputs = [node.input_name for node in graph.layers]
+    network = NetworkSpec(
+        model_name=name,
+        input_size=input_size,
+        num_classes=num_classes,
+        layers=layers,
+        ties=ties_of(layers, inputs, config),
     )
+    # Tied sides are left with the candidates that all of them have.
+    return network.narrowed(network.candidates)
 
 
 def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
@@ -121,6 +133,8 @@ def convert(model: nn.Module, network: NetworkSpec) -> Supernet:
         norm_behind=switched,
         in_training=compile_graph(training.graph, model, network, switched),
         in_evaluation=compile_graph(evaluation.graph, model, network, switched),
+        # Compiling gives the graph its second input, so this comes behind.
+        evaluation_graph=EvaluationGraph(evaluation.graph),
     )
 
 
@@ -150,12 +164,13 @@ def quantize_layer(module: nn.Module, layer: LayerSpec, node: LayerNode) -> Quan
 
 
 def _layer_spec(
-    node: LayerNode, *, is_end: bool, stays_float: bool, config: QuantConfig
+    node: LayerNode, *, is_last: bool, stays_float: bool, config: QuantConfig
 ) -> LayerSpec:
     # A depthwise channel has nine weights to make up for a coarse grid; others have hundreds.
     floor = config.depthwise_min_bits if node.is_depthwise else 0
     weights = tuple(bits for bits in config.weight_candidates if bits >= floor)
     acts = tuple(bits for bits in config.act_candidates if bits >= floor)
+    is_end = node.reads_image or is_last
     if is_end or stays_float:
         weights = acts = (FLOAT_BITS if stays_float else PINNED_BITS,)
     return LayerSpec(
@@ -167,6 +182,8 @@ def _layer_spec(
         is_pinned=is_end or stays_float,
         weight_candidates=weights,
         act_candidates=acts,
+        place="first" if node.reads_image else "last" if is_last else "inside",
+        input_count=node.input_count,
     )
 
 

@@ -7,7 +7,7 @@ on the same images.
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor, fx, nn
 
@@ -29,6 +29,9 @@ class PolicyInputs(NamedTuple):
     statistics: Sequence[Statistics | None]
     """What each norm uses in place of its own statistics; None leaves it its own."""
 
+
+POLICY_INPUTS = "policy_inputs"
+"""Name of the graph's second input."""
 
 Run = Callable[[nn.Module, Tensor, PolicyInputs], Tensor]
 """Maps the network's module, images and policy inputs to logits."""
@@ -74,14 +77,14 @@ def compile_graph(
                 continue
         # By position, also where the network calls it by name: `self.conv(input=x)`.
         node.args, node.kwargs = (*node.args, *node.kwargs.values(), *given), {}
-    return _function(graph)
+    return graph_function(graph)
 
 
 def _insert_inputs(graph: fx.Graph) -> dict[str, fx.Node]:
     """Add the second input and one node for each of its parts."""
     images = next(node for node in graph.nodes if node.op == "placeholder")
     with graph.inserting_after(images):
-        inputs = graph.placeholder("policy_inputs")
+        inputs = graph.placeholder(POLICY_INPUTS)
     parts: dict[str, fx.Node] = {}
     # Each is inserted right behind the input, so the last one inserted comes first.
     for name in reversed(PolicyInputs._fields):
@@ -94,11 +97,11 @@ def _item(graph: fx.Graph, part: fx.Node, index: int) -> fx.Node:
     return graph.call_function(operator.getitem, (part, index))
 
 
-def _function(graph: fx.Graph) -> Run:
-    """Return the graph's Python code as a function, whose `self` is the network."""
+def graph_function(graph: fx.Graph) -> Callable[..., Any]:
+    """Return a graph's Python code as a function of the network's module and the placeholders."""
     code = graph.python_code("self")
     # The code names functions of torch; where it found them stands in its globals.
     namespace = dict(code.globals)
     exec(compile(code.src, "<the network's graph>", "exec"), namespace)
-    run: Run = namespace["forward"]
-    return run
+    function: Callable[..., Any] = namespace["forward"]
+    return function

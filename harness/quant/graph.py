@@ -3,6 +3,7 @@
 One graph path serves accounting and conversion; there are no per-network tables.
 """
 
+import inspect
 from dataclasses import dataclass
 
 from torch import Tensor, fx, nn
@@ -14,6 +15,11 @@ from harness.quant.tracing import IMAGES, constants_of, num_elements, trace
 
 JOINS = {"cat", "concat", "stack", "hstack", "vstack"}
 """Functions whose result holds each of its tensors as it was."""
+
+UNCHANGING_MODULES: tuple[type[nn.Module], ...] = (
+    nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d,
+)  # fmt: skip
+"""Modules that hand on what they are given, in evaluation. timm's DropPath goes by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +37,10 @@ class LayerNode:
     input_can_be_negative: bool
     reads_image: bool
     """Whether no other operation with weights lies between the image and this one."""
+    input_count: int
+    """Elements read for one input, over all calls."""
+    input_name: str
+    """Of the tensor that the first call reads; who reads the same one has the same name here."""
     num_calls: int
     batch_norm: str | None
     """Module path of the BatchNorm that alone reads the output; None where there is none."""
@@ -66,17 +76,20 @@ def network_graph(
     graph, on_meta = trace(model, input_size, training=training)
     # The graph must know its modules to tell which operations change something.
     alive = fx.GraphModule(on_meta, graph).graph
-    alive.eliminate_dead_code(lambda node: node.is_impure() or is_in_place(node))
     modules = dict(on_meta.named_modules())
+    alive.eliminate_dead_code(
+        lambda node: node.is_impure() or _changes_what_others_read(node, modules)
+    )
     # From here on only what the output depends on: spare heads are neither counted nor pinned.
     negative = can_be_negative(alive, modules)
     readers = _image_readers(alive, modules)
+    tensors = _tensors_read(alive, modules)
     calls: dict[str, list[fx.Node]] = {}
     for node in alive.nodes:
         if _calls_operation(node, modules):
             calls.setdefault(str(node.target), []).append(node)
     layers = [
-        _describe(name, modules, nodes, negative=negative, readers=readers)
+        _describe(name, modules, nodes, negative=negative, readers=readers, tensors=tensors)
         for name, nodes in calls.items()
     ]
     return NetworkGraph(
@@ -127,6 +140,64 @@ def _image_readers(graph: fx.Graph, modules: dict[str, nn.Module]) -> set[fx.Nod
     return readers
 
 
+def _tensors_read(graph: fx.Graph, modules: dict[str, nn.Module]) -> dict[fx.Node, str]:
+    """Return for each operation with weights the name of the tensor that it reads.
+
+    What hands on a tensor unchanged gives it no new name; what changes it in place does, for all
+    who read it from then on, by whichever name.
+    """
+    name_of: dict[fx.Node, fx.Node] = {}
+    changed: dict[fx.Node, fx.Node] = {}
+    read: dict[fx.Node, str] = {}
+    for node in graph.nodes:
+        sources = node.all_input_nodes
+        name_of[node] = node
+        if not sources:
+            continue
+        source = name_of[sources[0]]
+        present = changed.get(source, source)
+        if _calls_operation(node, modules):
+            read[node] = present.name
+        elif _hands_on(node, modules):
+            name_of[node] = source
+        elif _changes_its_input(node, modules):
+            changed[source] = node
+            name_of[node] = source
+    return read
+
+
+def _hands_on(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op != "call_module":
+        return False
+    module = modules[str(node.target)]
+    return isinstance(module, UNCHANGING_MODULES) or type(module).__name__ == "DropPath"
+
+
+def _changes_what_others_read(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Return whether an operation counts though nothing reads its result by the result's name."""
+    if is_in_place(node):
+        return True
+    sources = node.all_input_nodes
+    return bool(sources) and len(sources[0].users) > 1 and _changes_its_input(node, modules)
+
+
+def _changes_its_input(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    return is_in_place(node) or _is_told_in_place(node)
+
+
+def _is_told_in_place(node: fx.Node) -> bool:
+    """Return whether a function is given `inplace`, by name or by place."""
+    if node.op != "call_function" or not callable(node.target):
+        return False
+    try:
+        given = inspect.signature(node.target).bind(*node.args, **node.kwargs)
+    except (TypeError, ValueError):  # Built in: those that change their input go by name.
+        return False
+    return given.arguments.get("inplace") is True
+
+
 def _describe(
     name: str,
     modules: dict[str, nn.Module],
@@ -134,6 +205,7 @@ def _describe(
     *,
     negative: dict[fx.Node, bool],
     readers: set[fx.Node],
+    tensors: dict[fx.Node, str],
 ) -> LayerNode:
     layer = modules[name]
     operation = operation_of(layer)
@@ -153,6 +225,8 @@ def _describe(
         is_depthwise=is_depthwise(layer),
         input_can_be_negative=any(negative[source] for source in inputs),
         reads_image=any(node in readers for node in nodes),
+        input_count=sum(num_elements(source) for source in inputs),
+        input_name=tensors[nodes[0]],
         num_calls=len(nodes),
         batch_norm=_batch_norm_of(nodes, modules) if operation.kind == "conv" else None,
     )

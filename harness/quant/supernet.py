@@ -5,6 +5,7 @@ whole numbers, or on a device tensors gathered from one table, so that a compile
 policy. `convert.py` makes a supernet from a float network.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
@@ -17,12 +18,16 @@ from harness.quant.execution import PolicyInputs, Run, norm_paths
 from harness.quant.layers import LayerRow, QuantizedLayer
 from harness.quant.lsq import Level, LsqQuantizer
 from harness.quant.norms import Norm, SharedBatchNorm, Statistics, SwitchableBatchNorm2d
+from harness.quant.segments import EvaluationGraph, SegmentedNetwork
 
 NO_LEVEL = Level(0, 0, 0)
 """Stands in a table for the bits of a layer that has no quantizer there."""
 
 FLOAT_ROW = LayerRow(weight=None, act=None, norm=0)
 """Computes a layer in float; the first copy of its norm is that of the largest bits."""
+
+MAX_WEIGHT_BYTES = 2**30
+"""Quantized weights of all candidates are kept up to this size; beyond it they are made anew."""
 
 
 class Supernet(nn.Module):
@@ -41,6 +46,7 @@ class Supernet(nn.Module):
         norm_behind: Mapping[str, str],
         in_training: Run,
         in_evaluation: Run,
+        evaluation_graph: EvaluationGraph,
     ) -> None:
         """Wire a converted network; `convert` calls this.
 
@@ -50,12 +56,14 @@ class Supernet(nn.Module):
             norm_behind: Path of the norm behind a layer, by the layer's path.
             in_training: How the network computes in training.
             in_evaluation: And in evaluation.
+            evaluation_graph: What `in_evaluation` was compiled from.
         """
         super().__init__()
         self.model = model
         self.network = network
         self._candidates = network.candidates
         self._runs = {True: in_training, False: in_evaluation}
+        self._evaluation_graph = evaluation_graph
         # Paths, not modules: a deepcopy (the EMA) then finds its own modules by them.
         self._norm_paths = norm_paths(model)
         index_of = {layer.name: index for index, layer in enumerate(network.layers)}
@@ -83,6 +91,16 @@ class Supernet(nn.Module):
         """The normalisations that take statistics."""
         found = [self.model.get_submodule(path) for path in self._norm_paths]
         return [norm for norm in found if isinstance(norm, SwitchableBatchNorm2d | SharedBatchNorm)]
+
+    @property
+    def norm_paths(self) -> list[str]:
+        """The paths of `norms`."""
+        return list(self._norm_paths)
+
+    @property
+    def segmented(self) -> SegmentedNetwork:
+        """How the network computes in evaluation, cut where policies part."""
+        return self._evaluation_graph.segmented
 
     def encode(self, policy: Policy) -> PolicyInputs:
         """Return a policy as `forward` takes it, in whole numbers on a CPU, else in tensors.
@@ -114,32 +132,37 @@ class Supernet(nn.Module):
         """Return what runs the float network, with the norms of the largest bits."""
         return self._inputs([FLOAT_ROW] * len(self.network.layers))
 
-    def encode_standing(self, policies: Iterable[Policy]) -> list[PolicyInputs]:
+    def encode_standing(
+        self, policies: Sequence[Policy], *, max_weight_bytes: int = MAX_WEIGHT_BYTES
+    ) -> list[PolicyInputs]:
         """Return policies with their weights quantized already; use them while weights stand still.
 
-        Policies that give a layer the same bits share its quantized weight, so their number costs
-        no memory.
+        Policies that give a layer the same bits share its quantized weight. Rows are whole numbers
+        on a device too: these inputs are for evaluation as it is written, not compiled.
+
+        Args:
+            policies: Policies of this network.
+            max_weight_bytes: The most that quantized weights take together. Where they would take
+                more, those that the fewest policies use are quantized each time that they are used.
 
         Raises:
             PolicyError: A layer's bits are not among its candidates.
         """
+        rows = [self._rows(policy) for policy in policies]
         layers = self.layers
-        shared: dict[tuple[int, int], Tensor | None] = {}
-
-        def weight(index: int, bits: int) -> Tensor | None:
-            layer = layers[index]
-            if not isinstance(layer, QuantizedLayer):
-                return None
-            # By whole numbers on a device too: which weight is shared is for Python to know.
-            if (index, bits) not in shared:
-                shared[index, bits] = layer.standing_weight(bits)
-            return shared[index, bits]
-
+        uses = Counter((at, bits) for policy in policies for at, (bits, _) in enumerate(policy))
+        kept: dict[tuple[int, int], Tensor | None] = {}
+        left = max_weight_bytes
+        for (at, bits), _ in uses.most_common():
+            layer = layers[at]
+            if isinstance(layer, QuantizedLayer) and layer.weight.nbytes <= left:
+                kept[at, bits] = layer.standing_weight(bits)
+                left -= layer.weight.nbytes
         return [
-            self.encode(policy)._replace(
-                weights=[weight(index, bits) for index, (bits, _) in enumerate(policy)]
+            self._inputs(mine)._replace(
+                weights=[kept.get((at, bits)) for at, (bits, _) in enumerate(policy)]
             )
-            for policy in policies
+            for policy, mine in zip(policies, rows, strict=True)
         ]
 
     def statistics(self, inputs: PolicyInputs) -> list[Statistics]:
@@ -157,14 +180,22 @@ class Supernet(nn.Module):
             PolicyError: A layer's bits are not among its candidates.
             ConversionError: The images are of another size than the network was converted for.
         """
+        self.check_images(images)
+        inputs = self.encode(policy) if isinstance(policy, Policy) else policy
+        return self._runs[self.training](self.model, images, inputs)
+
+    def check_images(self, images: Tensor) -> None:
+        """Check that images have the size that the network was converted for.
+
+        Raises:
+            ConversionError: They have another.
+        """
         if images.shape[1:] != self.network.input_size:
             # The graph was made at one size, and may have decided by it.
             raise ConversionError(
                 f"images are {_times(images.shape[1:])}, the network was converted for "
                 f"{_times(self.network.input_size)}; bring them to that size"
             )
-        inputs = self.encode(policy) if isinstance(policy, Policy) else policy
-        return self._runs[self.training](self.model, images, inputs)
 
     def _rows(self, policy: Policy) -> list[LayerRow]:
         self._candidates.check(policy)

@@ -10,14 +10,16 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, model_validator
 from typing_extensions import Self
 
 from harness.errors import ConfigError, short
 from harness.run.files import DIGEST_KEY
+from harness.run.quant_config import QuantConfig as QuantConfig  # noqa: PLC0414 - a part of it
+from harness.run.section import Section
 from harness.run.settings import (
     DECIDES_NO_WEIGHTS,
     Since,
@@ -31,27 +33,15 @@ from harness.run.yaml_values import MAX_DEPTH, parse_yaml, read_mapping
 
 logger = logging.getLogger(__name__)
 
-MAX_CANDIDATE_BITS = 8
-"""Largest bit-width a free layer may be given; pinned layers take 8 as well."""
-
-MIN_CANDIDATE_BITS = 2
-
-BitWidths = Annotated[tuple[int, ...], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
+Score = Literal["kl", "cross_entropy", "errors"]
+"""What proposals of a search are compared by."""
 
 
 class ModelConfig(Section):
     """Which network is trained."""
 
     name: str = "resnet8"
-    """`resnet8`, `resnet20` (CIFAR-style, built in) or any convolutional timm model."""
+    """`resnet8`, `resnet20`, `mobilenetv2_small` (built in), or any convolutional timm model."""
     pretrained: bool = False
     """Start from timm's pretrained weights (needs the hub or a filled cache)."""
     weights: Path | None = None
@@ -114,43 +104,6 @@ class DataConfig(Section):
         return self
 
 
-class QuantConfig(Section):
-    """Bit-width candidates and pinned layers."""
-
-    weight_candidates: BitWidths = (6, 5, 4, 3, 2)
-    """Weight bit-widths a free layer may take (paper: 6 to 2)."""
-    act_candidates: BitWidths = (6, 5, 4, 3, 2)
-    """Activation bit-widths a free layer may take (paper: 6 to 2)."""
-    depthwise_min_bits: int = Field(default=3, ge=MIN_CANDIDATE_BITS, le=MAX_CANDIDATE_BITS)
-    """Smallest candidate of a depthwise convolution (paper: 3)."""
-    keep_float: Annotated[tuple[str, ...], Since(format=2, before=[])] = ("Conv1d",)
-    """Modules without a quantized form that stay in float, by class name or by a pattern of the
-    module's path (`stages.*.eca.*`); they are accounted at 32 bits. Small ones: all that is counted
-    in BitOPs and does not shrink takes budget from the others."""
-
-    @field_validator("weight_candidates", "act_candidates")
-    @classmethod
-    def _check_candidates(cls, candidates: tuple[int, ...]) -> tuple[int, ...]:
-        for bits in candidates:
-            if not MIN_CANDIDATE_BITS <= bits <= MAX_CANDIDATE_BITS:
-                raise ValueError(
-                    f"candidate {bits} is outside {MIN_CANDIDATE_BITS} to {MAX_CANDIDATE_BITS} bits"
-                )
-        if len(set(candidates)) != len(candidates):
-            raise ValueError(f"{list(candidates)} repeats a candidate")
-        return tuple(sorted(candidates, reverse=True))
-
-    @model_validator(mode="after")
-    def _check_depthwise(self) -> Self:
-        for name in ("weight_candidates", "act_candidates"):
-            if max(getattr(self, name)) < self.depthwise_min_bits:
-                raise ValueError(
-                    f"no {name} reaches depthwise_min_bits {self.depthwise_min_bits}; "
-                    "lower it or add a larger candidate"
-                )
-        return self
-
-
 class TrainConfig(Section):
     """The optimizer step, its schedule and how often a run validates and saves."""
 
@@ -206,6 +159,11 @@ class EvalConfig(Section):
 class SearchConfig(Section):
     """How policies are scored while searching."""
 
+    score: Annotated[Score, Since(format=4, before="errors")] = "kl"
+    """What proposals are compared by, a mean over images, lower is better. `kl`: from the max
+    policy's logits t, KL(softmax(t) || softmax(logits)), as the paper trains random policies;
+    `cross_entropy`; or `errors` (paper: top-1), whose ranking of near policies repeats less on
+    other images (docs/results/scores.md). Finalists are compared by accuracy whatever this is."""
     error_weight: float = Field(default=1.5, gt=0)
     """Weight of the normalised error against the normalised BitOPs saved (paper: 1.5)."""
     images: int | None = Field(default=None, ge=1)
@@ -388,5 +346,7 @@ def _first_problem(source: str, error: ValidationError) -> str:
 def _known_keys(sections: tuple[int | str, ...]) -> list[str]:
     model: Any = Config
     for section in sections:
-        model = model.model_fields[str(section)].annotation
+        # A mapping's keys are the user's own; what stands under each is of one class.
+        is_section = hasattr(model, "model_fields")
+        model = model.model_fields[str(section)].annotation if is_section else get_args(model)[1]
     return sorted(model.model_fields)

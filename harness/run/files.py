@@ -11,13 +11,16 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import HarnessError, RunError
+from harness.errors import HarnessError, RunError, short
+
+MAX_NESTING = 64
+"""Levels of JSON that are read; no file of the program has more than ten."""
 
 MAX_BYTES = 64 * 2**20
 """Most bytes of a file that describes something; those of real runs have thousands."""
@@ -102,7 +105,8 @@ class FileFormat:
 
     def _usable_version(self, values: dict[str, Any], path: Path, *, remedy: str | None) -> int:
         found = values.get("format")
-        limit = f"{self.name} {path} has format {found}, this version reads up to {self.version}"
+        there = f"{self.name} {path} has format {short(str(found))}"
+        limit = f"{there}, this version reads up to {self.version}"
         if type(found) is not int or found < 1:
             raise self.error(f"{limit}; {remedy or 'recreate it with this version'}")
         if found > self.version:
@@ -141,12 +145,25 @@ def parse_json(content: bytes) -> Any:
     """Return what stands in JSON text.
 
     Raises:
-        ValueError: It is none, or nested deeper than Python reads.
+        ValueError: It is none, or nested deeper than any file of the program.
     """
     try:
-        return json.loads(content.decode())
+        values = json.loads(content.decode())
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+    # What Python only just reads is too deep for whoever walks through it.
+    level = [values]
+    for _ in range(MAX_NESTING):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return values
+    raise ValueError("it is nested too deeply")
+
+
+def _inside(values: Any) -> Iterable[Any]:
+    if isinstance(values, dict):
+        return values.values()
+    return values if isinstance(values, list) else ()
 
 
 @contextmanager

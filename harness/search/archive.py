@@ -1,54 +1,103 @@
-"""The one store of what a search call knows: how many images each evaluated policy gets wrong."""
+"""The one store of what the searches of a folder know: the scores of each evaluated policy."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from harness.errors import RunError
 from harness.problem.policy import Policy
 from harness.search.journal import Journal
+from harness.search.journal_records import Record, Scores
 
 
 class PolicyArchive:
-    """Wrong images by policy, over all targets of one search call.
+    """Scores by policy, over all searches of one folder, whatever their targets and strategies.
 
-    One journal at a time, that of the target being searched, holds all of it on disk.
+    A search has a mark in the journal where it began. What stands before that is what it knew
+    at its start, however often it is gone on with and whatever others have added since.
 
     >>> archive = PolicyArchive()
-    >>> archive.add({Policy([(8, 8)]): 3})
+    >>> archive.add("00000000000000aa", {Policy([(8, 8)]): (3.0,)})
     >>> archive.missing([Policy([(8, 8)]), Policy([(4, 4)])])
     [Policy(bits=((4, 4),))]
     """
 
-    def __init__(self) -> None:
-        self._wrong_counts: dict[Policy, int] = {}
-        self._journal: Journal | None = None
-
-    @property
-    def wrong_counts(self) -> Mapping[Policy, int]:
-        """Wrong images by policy, in the order in which they became known."""
-        return MappingProxyType(self._wrong_counts)
-
-    def missing(self, policies: Iterable[Policy]) -> list[Policy]:
-        """Return the policies that nothing is known of."""
-        return [policy for policy in policies if policy not in self._wrong_counts]
-
-    def add(self, wrong_counts: Mapping[Policy, int]) -> None:
-        """Keep a batch of evaluated policies; returns when it is on disk."""
-        if self._journal is not None:
-            self._journal.append(wrong_counts)
-        self._wrong_counts.update(wrong_counts)
-
-    def continue_in(self, journal: Journal | None, contents: Mapping[Policy, int]) -> None:
-        """Keep everything in another journal from now on.
-
-        What other targets have evaluated is written into it too: their policies may be this
-        target's result, and the file alone must lead to that result again.
+    def __init__(self, journal: Journal | None = None, records: Iterable[Record] = ()) -> None:
+        """Hold what a journal holds.
 
         Args:
-            journal: The next target's; None keeps nothing on disk (ranks beside the first).
-            contents: What was read from it. Where it and the archive say different things, the
-                file is believed, so that a search that goes on repeats what it did.
+            journal: Takes what is added; None keeps nothing on disk (ranks beside the first).
+            records: What `Journal.recover` returned, on every rank.
         """
-        self._wrong_counts.update(contents)
         self._journal = journal
-        if journal is not None:
-            journal.rewrite(self._wrong_counts)
+        self._records: list[Record] = []
+        self._scores: dict[Policy, Scores] = {}
+        for record in records:
+            self._keep(record)
+
+    @property
+    def scores(self) -> Mapping[Policy, Scores]:
+        """Scores by policy, in the order in which they became known."""
+        return MappingProxyType(self._scores)
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """Every batch in order."""
+        return tuple(self._records)
+
+    def missing(self, policies: Iterable[Policy]) -> list[Policy]:
+        """Return the policies that nothing is known of, each once."""
+        return [policy for policy in dict.fromkeys(policies) if policy not in self._scores]
+
+    def begin(self, search_id: str) -> dict[Policy, Scores]:
+        """Return what was known when a search began; where it has not, it begins here.
+
+        Args:
+            search_id: 16 hex digits made of all that decides what the search does.
+        """
+        if not self.of_search(search_id):
+            self._write(search_id, {})
+        known: dict[Policy, Scores] = {}
+        for record in self._records:
+            if record.search_id == search_id:
+                break
+            known.update(record.scores)
+        return known
+
+    def of_search(self, search_id: str) -> list[Record]:
+        """Return what one search had evaluated, in order, the mark of its beginning included."""
+        return [record for record in self._records if record.search_id == search_id]
+
+    def add(self, search_id: str, scores: Mapping[Policy, Sequence[float]]) -> None:
+        """Keep a batch of evaluated policies; returns when it is on disk.
+
+        Args:
+            search_id: The search that had them evaluated.
+            scores: Of each policy, one number per fold. What is known already is not kept again.
+
+        Raises:
+            RunError: A policy is known with other scores, or the journal cannot take the batch.
+            OSError: The batch cannot be written.
+        """
+        new: dict[Policy, Sequence[float]] = {}
+        for policy, folds in scores.items():
+            known = self._scores.get(policy)
+            if known is None:
+                new[policy] = folds
+            elif known != tuple(folds):
+                raise RunError(
+                    f"a policy has scores {tuple(folds)}, {known} earlier: its evaluation does "
+                    "not repeat; go on where the search began, or give another --out"
+                )
+        if new:
+            self._write(search_id, new)
+
+    def _write(self, search_id: str, scores: Mapping[Policy, Sequence[float]]) -> None:
+        if self._journal is not None:
+            self._keep(self._journal.append(search_id, scores))
+            return
+        whole = {policy: tuple(map(float, folds)) for policy, folds in scores.items()}
+        self._keep(Record(seq=len(self._records) + 1, search_id=search_id, scores=whole))
+
+    def _keep(self, record: Record) -> None:
+        self._records.append(record)
+        self._scores.update(record.scores)

@@ -1,25 +1,37 @@
-"""From a trained run and targets to `policy.json`, `frontier.json` and figures for a table."""
+"""From a trained run and budgets to `policy.json`, `frontier.json` and figures for a table."""
 
 import logging
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError
+from harness.errors import BudgetError, RunError
 from harness.observer import SILENCE, Observer
-from harness.problem.budget import parse_target, slack_warning
-from harness.problem.cost import BITOPS, Resource
+from harness.problem.budget import Budget, parse_budget, slack_warnings, target_budget
+from harness.problem.cost import Resource, cost_table
 from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
-from harness.run.files import remove_torn_writes
+from harness.run.cost_file import measured_resource
+from harness.run.files import digest_of, remove_torn_writes
 from harness.run.folder import RunDir
 from harness.run.lock import locked
+from harness.scores import num_folds
 from harness.search.archive import PolicyArchive
-from harness.search.engine import DEFAULT_STRATEGY, EngineOptions, EngineResult, run_search
-from harness.search.evaluator import ProposalEvaluator
+from harness.search.counts_journal import holds_counts, read_counts
+from harness.search.engine import (
+    DEFAULT_EVALUATIONS,
+    DEFAULT_STRATEGY,
+    EngineOptions,
+    EngineResult,
+    EngineSearch,
+    Found,
+    SearchProblem,
+)
+from harness.search.evaluator import ProposalEvaluator, run_on_ranks
 from harness.search.journal import Journal
 from harness.search.report import Report, report
 from harness.search.results import JOURNAL_FILE, holds_results, write_frontier, write_policy
@@ -30,18 +42,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOutcome(Report):
-    """One target's result."""
+    """One budget's result."""
 
     strategy: str
-    target_text: str
-    resource: Resource
-    """What the target limits."""
-    limit: int
-    """The target in the resource's unit."""
+    budget: Budget
     evaluations: int
-    """Policies that the search asked for, those known from a journal included."""
+    """Policies that the search asked for, over all budgets, those in its journal included."""
     seconds: float
-    """Of the search: neither loading nor the choice among the finalists."""
+    """Of the search over all budgets: neither loading nor the choice among the finalists."""
+    predicted: tuple[float, float] | None
+    """Mean score that the model expects of the policy, with its standard deviation."""
+    score: float | None
+    """Mean score measured on the images for proposals; None where it was not."""
     folder: Path
 
 
@@ -50,25 +62,39 @@ class SearchOptions:
     """What a user may set for a search."""
 
     strategy: str = DEFAULT_STRATEGY
-    resource: Resource = BITOPS
-    """What the targets limit."""
-    evaluations: int | None = None
+    evaluations: int | None = DEFAULT_EVALUATIONS
+    """Most policies evaluated, over all budgets; None is no limit."""
     seed: int = 0
     resume: bool = False
     data_path: Path | None = None
     """Where the run's images lie now; None for where they lay."""
+    limits: Sequence[str] = ()
+    """`NAME=AMOUNT`, limits that hold in every budget, beside its BitOPs."""
+    costs: Sequence[str] = ()
+    """`NAME:UNIT=FILE`, tables of what layers were measured at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """One budget of a call."""
 
-    text: str
-    """As the user typed it."""
-    limit: int
-    """In the resource's unit."""
+    budget: Budget
     folder: Path
     """Where its files go."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Known:
+    """What a folder's searches know."""
+
+    archive: PolicyArchive
+    counts: dict[Policy, int] = field(default_factory=dict)
+    """Wrong images by policy from searches of older versions."""
+
+    @property
+    def sums(self) -> dict[Policy, float]:
+        """Score by policy, the sum over the images."""
+        return self.counts | {policy: sum(row) for policy, row in self.archive.scores.items()}
 
 
 def search(
@@ -79,13 +105,14 @@ def search(
     options: SearchOptions,
     observer: Observer = SILENCE,
 ) -> list[SearchOutcome]:
-    """Search a policy for each target; later targets reuse what earlier ones evaluated.
+    """Search a policy for each budget; one set of evaluations serves all.
 
     Args:
         run: A supernet run.
-        targets: Budgets as the user typed them.
-        out: Folder that gets one folder per target; by default the run's `search/`.
-        options: Strategy, resource and limits.
+        targets: Amounts of BitOPs as the user typed them, a budget each; none where
+            `options.limits` are a budget by themselves.
+        out: Folder that gets the journal and a folder per budget; by default the run's `search/`.
+        options: Strategy, limits and how many evaluations.
         observer: Told, on rank 0, how far it is.
 
     Raises:
@@ -94,23 +121,31 @@ def search(
     weights = load_weights(run)
     # A target is within reach of what the layers may take now, not of all they ever could.
     present = weights.supernet.network.narrowed(weights.candidates)
-    budgets = _budgets(targets, present, out or run.path / "search", options)
+    parent = out or run.path / "search"
+    budgets = _budgets(targets, present, parent, options)
+    problem = SearchProblem(
+        network=weights.supernet.network,
+        candidates=weights.candidates,
+        budgets=[target.budget for target in budgets],
+    )
+    # Refuses limits that no policy keeps together before anything is loaded or written.
+    EngineSearch(problem, _engine_options(options))
     _check_free(budgets, options)
     trained = load_run(run, weights=weights, data_path=options.data_path)
-    archive = PolicyArchive()
     if not trained.is_main_process:
         observer = SILENCE
     with ExitStack() as stack:
 
         def begin() -> None:
-            for target in budgets:
-                stack.enter_context(locked(target.folder))
+            stack.enter_context(locked(parent))
             _check_free(budgets, options)  # Again: another search may have ended meanwhile.
+            remove_torn_writes(parent)
             for target in budgets:
+                target.folder.mkdir(exist_ok=True)
                 remove_torn_writes(target.folder)
 
         decided_by_rank_0(begin)
-        return [_search_target(trained, target, options, archive, observer) for target in budgets]
+        return _search_budgets(trained, problem, budgets, parent, options, observer)
 
 
 def _check_free(budgets: Sequence[Target], options: SearchOptions) -> None:
@@ -125,93 +160,191 @@ def _check_free(budgets: Sequence[Target], options: SearchOptions) -> None:
 def _budgets(
     targets: Sequence[str], network: NetworkSpec, parent: Path, options: SearchOptions
 ) -> list[Target]:
-    resource = options.resource
-    # Folders under a BitOPs budget keep the names that they had before there were others.
-    words = [options.strategy] if resource == BITOPS else [options.strategy, resource.name]
-    budgets = [
-        Target(
-            text=text,
-            limit=parse_target(text, network, resource),
-            folder=parent / "_".join([*words, text.strip().replace("%", "pct")]),
-        )
-        for text in targets
+    measured = _measured(network, options)
+    by_itself = [target_budget(text, network) for text in targets]
+    if by_itself and not options.limits:
+        found = by_itself
+    else:
+        joint = [[f"bitops={text}"] for text in targets] or [[]]
+        found = [parse_budget([*one, *options.limits], network, measured=measured) for one in joint]
+    limited = {limit.resource.name for budget in found for limit in budget.limits}
+    for resource in measured:
+        if resource.name not in limited:
+            raise BudgetError(
+                f"costs of {resource.name} are given and no limit of it, so they decide nothing; "
+                f"add --budget {resource.name}=AMOUNT or leave them out"
+            )
+    warnings = (warning for budget in found for warning in slack_warnings(budget, network))
+    for warning in dict.fromkeys(warnings):
+        logger.warning("%s", warning)
+    if len({tuple(limit.amount for limit in budget.limits) for budget in found}) < len(found):
+        raise RunError("a target is given twice; give each --target-bitops once")
+    return [
+        Target(budget=budget, folder=parent / f"{options.strategy}_{budget.folder_name}")
+        for budget in found
     ]
-    for target in budgets:
-        warning = slack_warning(target.text, target.limit, network, resource)
-        if warning is not None:
-            logger.warning("%s", warning)
-    if len({target.limit for target in budgets}) < len(budgets):
-        raise RunError(f"a target is given twice; give each --target-{resource.name} once")
-    return budgets
 
 
-def _search_target(
+def _measured(network: NetworkSpec, options: SearchOptions) -> list[Resource]:
+    measured: dict[str, Resource] = {}
+    for text in options.costs:
+        resource = measured_resource(text, network)
+        if resource.name in measured:
+            raise BudgetError(f"costs of {resource.name} are given twice; give one table of it")
+        measured[resource.name] = resource
+    return list(measured.values())
+
+
+def _search_budgets(
     trained: TrainedRun,
-    target: Target,
+    problem: SearchProblem,
+    targets: Sequence[Target],
+    parent: Path,
     options: SearchOptions,
-    archive: PolicyArchive,
     observer: Observer,
-) -> SearchOutcome:
+) -> list[SearchOutcome]:
     started = time.perf_counter()
-    open_journal(trained, target.folder / JOURNAL_FILE, archive)
-    work = observer.begin(f"{target.text}: policies evaluated")
-    evaluator = ProposalEvaluator(trained, archive, work=work)
-    resource = options.resource
-    result = run_search(
-        trained.network,
-        target.limit,
-        evaluator,
-        candidates=trained.candidates,
-        options=EngineOptions(
-            strategy=options.strategy,
-            error_weight=trained.config.search.error_weight,
-            evaluations=options.evaluations,
+    known = open_archive(trained, parent, targets)
+    search_id = _search_id(problem, options, error_weight=trained.config.search.error_weight)
+    before = decided_by_rank_0(lambda: known.archive.begin(search_id))
+    work = observer.begin("policies evaluated", total=options.evaluations)
+    evaluator = ProposalEvaluator(
+        trained, known.archive, search_id=search_id, counts=known.counts, work=work
+    )
+    config = trained.config.search
+    engine_options = _engine_options(options, error_weight=config.error_weight)
+    result = run_on_ranks(
+        lambda evaluate: EngineSearch(problem, engine_options, known=before).run(
+            evaluate, shortlist=config.finalists
         ),
-        resource=resource,
+        evaluator,
+        is_main_process=trained.is_main_process,
     )
     seconds = time.perf_counter() - started
     work.end()
-    figures = report(
-        trained,
-        archive.wrong_counts,
-        target.limit,
-        resource=resource,
-        text=target.text,
-        observer=observer,
+    logger.info("%d policies evaluated in %.1f s", evaluator.num_evaluated, seconds)
+    num_images = trained.proposal_batches().num_images
+    scores = {policy: total / num_images for policy, total in known.sums.items()}
+    outcomes = []
+    for index, target in enumerate(targets):
+        outcome = _outcome(trained, target, options, (result, index), seconds, observer)
+        if trained.is_main_process:
+            write_frontier(target.folder, trained.network, scores, target.budget)
+            provenance = _provenance(trained, target, options, result)
+            write_policy(target.folder, trained.network, outcome, provenance=provenance)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _engine_options(options: SearchOptions, *, error_weight: float = 1.0) -> EngineOptions:
+    return EngineOptions(
+        strategy=options.strategy,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        error_weight=error_weight,
     )
-    if trained.is_main_process:
-        provenance = _provenance(trained, target, options, result)
-        write_frontier(target.folder, trained.network, archive.wrong_counts, resource)
-        write_policy(target.folder, trained.network, figures.best, provenance=provenance)
-    logger.info(
-        "%s: %d policies evaluated in %.1f s", target.text, evaluator.num_evaluated, seconds
-    )
+
+
+def _outcome(
+    trained: TrainedRun,
+    target: Target,
+    options: SearchOptions,
+    found: tuple[EngineResult, int],
+    seconds: float,
+    observer: Observer,
+) -> SearchOutcome:
+    result, index = found
+    shortlist = result.shortlists[index]
+    num_images = trained.proposal_batches().num_images
+    figures = report(trained, [one.policy for one in shortlist], target.budget, observer=observer)
+    chosen = next((one for one in shortlist if one.policy == figures.best.policy), None)
+    score, predicted = _means(chosen, num_images)
     return SearchOutcome(
         best=figures.best,
         best_uniform=figures.best_uniform,
         dearer_uniform=figures.dearer_uniform,
+        is_told_apart=figures.is_told_apart,
         strategy=options.strategy,
-        target_text=target.text,
-        resource=resource,
-        limit=target.limit,
+        budget=target.budget,
         evaluations=result.num_evaluations,
         seconds=seconds,
+        predicted=predicted,
+        score=score,
         folder=target.folder,
     )
 
 
-def open_journal(trained: TrainedRun, path: Path, archive: PolicyArchive) -> None:
-    """Let the archive go on in a target's journal, which rank 0 alone reads and writes.
+def _means(
+    chosen: Found | None, num_images: int
+) -> tuple[float | None, tuple[float, float] | None]:
+    """Return score and prediction of a policy as means over the images, as far as it has them."""
+    if chosen is None:
+        return None, None
+    score, predicted = chosen.score, chosen.predicted
+    return (
+        None if score is None else score / num_images,
+        None if predicted is None else (predicted[0] / num_images, predicted[1] / num_images),
+    )
+
+
+def _search_id(problem: SearchProblem, options: SearchOptions, *, error_weight: float) -> str:
+    """Return what tells this search from others of the folder: all that decides what it does.
+
+    Beyond that there is what decides the scores, which stands in the journal's header.
+    """
+    measured = [resource for resource in problem.resources if resource.is_measured]
+    return digest_of(
+        {
+            "strategy": options.strategy,
+            "budgets": [
+                {limit.resource.name: limit.amount for limit in budget.limits}
+                for budget in problem.budgets
+            ],
+            "costs": [
+                cost_table(problem.network, problem.candidates, resource) for resource in measured
+            ],
+            "evaluations": options.evaluations,
+            "seed": options.seed,
+            "error_weight": error_weight,
+        }
+    )
+
+
+def open_archive(trained: TrainedRun, parent: Path, targets: Sequence[Target]) -> _Known:
+    """Return what the journal of a search folder holds, which rank 0 alone reads and writes.
 
     Every rank is told what rank 0 read, or why it refused the file. A rank that knew less would
     evaluate other policies than the rest, which would wait for it for ever.
 
+    Args:
+        trained: The run.
+        parent: The folder of the journal.
+        targets: Budgets whose folders may hold journals of an older version.
+
     Raises:
-        RunError: The file was made with other weights, images or settings, or is damaged.
+        RunError: A file was made with other weights, images or settings, or is damaged.
     """
-    journal = Journal(path, _journal_header(trained), trained.candidates)
-    contents = decided_by_rank_0(journal.read)
-    archive.continue_in(journal if trained.is_main_process else None, contents)
+    header = _journal_header(trained)
+    score = trained.config.search.score
+    journal = Journal(
+        parent / JOURNAL_FILE,
+        {"score": score, **header},
+        trained.candidates,
+        num_folds=num_folds(header["images"]),
+    )
+
+    def counted() -> dict[Policy, int]:
+        found: dict[Policy, int] = {}
+        for target in targets:
+            path = target.folder / JOURNAL_FILE
+            if path.exists() and holds_counts(path):
+                found |= read_counts(path, header, trained.candidates)
+        return found
+
+    counts = decided_by_rank_0(counted)
+    records = decided_by_rank_0(journal.recover)
+    archive = PolicyArchive(journal if trained.is_main_process else None, records)
+    return _Known(archive=archive, counts=counts if score == "errors" else {})
 
 
 def _journal_header(trained: TrainedRun) -> dict[str, Any]:
@@ -233,7 +366,11 @@ def _provenance(
         "run": trained.run.path.name,
         "weights": trained.weights_digest,
         "strategy": options.strategy,
-        f"target_{options.resource.name}": target.limit,
+        **{
+            f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount)
+            for limit in target.budget.limits
+        },
+        "score": trained.config.search.score,
         "evaluations": result.num_evaluations,
         "finalists": trained.config.search.finalists,
         "seed": options.seed,

@@ -1,185 +1,271 @@
-"""`journal.jsonl`: every evaluated policy on disk at once, so that a killed search can go on.
+"""`journal.jsonl`: every evaluated policy on disk at once, so that no search is ever lost.
 
-One JSON object per line: a header that says what the wrong images were counted with, then one line
-per batch of policies, flushed to disk before the search goes on. Each line ends with a CRC of what
-stands in it. A kill can tear the last line, which is then dropped. Damage anywhere else is refused:
-everything behind it would be lost in silence.
+One journal serves all searches of a folder, whatever their targets and strategies. Its first line,
+the header, says what scores depend on. Each further line is a record: the policies that a search
+had evaluated together, and their scores. A record is one write, and on disk (fsync) before the
+search hears of it. The CRC32C that ends it goes on from that of the header, so that no record
+of another journal passes for one of this.
+
+A kill or a power cut can tear the last record, which nobody has heard of; it is cut off, on disk,
+before the next is written. Anything else that is not as it was written is refused, with its place.
 """
 
-import json
-import os
-import zlib
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import PolicyError, RunError
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
-from harness.run.files import FileFormat, naming, parse_json, read_bytes, write_text
+from harness.run.files import FileFormat
 from harness.run.settings import difference
+from harness.search.counts_journal import MAX_JOURNAL_BYTES, to_format_2
+from harness.search.journal_disk import JournalDisk
+from harness.search.journal_lines import (
+    NEWLINE,
+    crc32c,
+    damaged,
+    is_torn_record,
+    parsed_object,
+    sealed,
+    unsealed,
+    without_crc,
+)
+from harness.search.journal_records import Record, RecordRules, Scores, check_repeats
 
-JOURNAL_FORMAT = FileFormat(name="journal", upgrades=(lambda old: {"data": None, **old},))
-"""Since format 2 the header says which images the run was given, and each line has a CRC."""
+logger = logging.getLogger(__name__)
 
-CRC, FIRST_WITH_CRC = "crc", 2
+FIRST_OF_ALL_SEARCHES = 3
+"""Journals of formats 1 and 2 are of one target and hold counts; `read_counts` reads them."""
 
-MAX_JOURNAL_BYTES = 2**31
-"""Some million policies of fifty layers."""
+JOURNAL_FORMAT = FileFormat(name="journal", upgrades=(to_format_2, lambda old: old))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Contents:
+    records: list[Record]
+    end: int
+    """Bytes up to the end of the last whole record; 0 where there is no whole header."""
+    size: int
+    """Bytes of the file."""
+    seed: int
+    """CRC of its header, which those of its records go on from."""
 
 
 class Journal:
-    """The file of one target; `PolicyArchive` holds its contents in memory."""
+    """The file of one search folder; `PolicyArchive` holds its contents in memory."""
 
-    def __init__(self, path: Path, header: dict[str, Any], candidates: Candidates) -> None:
+    def __init__(
+        self,
+        path: Path,
+        header: dict[str, Any],
+        candidates: Candidates,
+        *,
+        num_folds: int = 1,
+        disk: JournalDisk | None = None,
+    ) -> None:
         """Name a journal; nothing is read or written yet.
 
         Args:
             path: The file.
-            header: What the counts depend on: network, number of `images`, weights ...
+            header: What the scores depend on: network, images, weights, name of the score ...
             candidates: What the layers of its policies may take.
+            num_folds: Scores of each policy.
+            disk: Where the file lies.
         """
         self._path = path
-        self._header = {"format": JOURNAL_FORMAT.version, **header}
         # As it is read back: tuples are lists.
-        self._header = json.loads(json.dumps(self._header))
-        self._candidates = candidates
-        self._num_images: int = header["images"]
+        whole = {"format": JOURNAL_FORMAT.version, **header, "folds": num_folds}
+        self._first_line = sealed(whole) + NEWLINE
+        self._header = parsed_object(sealed(whole), place="the header")
+        self._rules = RecordRules(candidates=candidates, num_folds=num_folds)
+        self._disk = disk or JournalDisk()
+        self._end: int | None = None
+        self._num_records = self._seed = 0
 
-    def read(self) -> dict[Policy, int]:
-        """Return wrong images by policy; none where there is no file.
+    def read(self) -> list[Record]:
+        """Return the records in order, none where there is no file; nothing is changed.
 
         Raises:
             RunError: The file was made with another header, or is damaged.
         """
-        wrong_counts: dict[Policy, int] = {}
-        for place, values in self._batches():
-            for policy, count in self._parsed_batch(values, place=place):
-                if wrong_counts.setdefault(policy, count) != count:
-                    earlier = wrong_counts[policy]
-                    raise _damaged(place, f"{count} wrong images, {earlier} earlier")
-        return wrong_counts
+        return self._contents().records
 
-    def rewrite(self, wrong_counts: Mapping[Policy, int]) -> None:
-        """Start the file anew with these policies, in one write that a kill cannot tear."""
-        batch = [self._line(wrong_counts)] if wrong_counts else []
-        write_text(self._path, "\n".join([_with_crc(self._header), *batch]) + "\n")
+    def recover(self) -> list[Record]:
+        """Make the file ready for `append` and return its records, all of them on disk.
 
-    def append(self, wrong_counts: Mapping[Policy, int]) -> None:
-        """Add a batch of evaluated policies; returns when it is on disk."""
-        with naming(self._path), self._path.open("a", encoding="utf-8") as file:
-            file.write(self._line(wrong_counts) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        The file is made where there is none, and a torn last record is cut off. For one process at
+        a time, which holds the folder's lock.
 
-    @staticmethod
-    def _line(wrong_counts: Mapping[Policy, int]) -> str:
-        policies = [policy.bits for policy in wrong_counts]
-        return _with_crc({"policies": policies, "errors": list(wrong_counts.values())})
-
-    def _batches(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield place and contents of the whole lines behind the header, which is checked."""
+        Raises:
+            RunError: The file was made with another header, is damaged, or cannot be written.
+        """
+        contents = self._contents()
         try:
-            content = read_bytes(self._path, limit=MAX_JOURNAL_BYTES)
-        except FileNotFoundError:
-            return
+            self._make_whole(contents)
         except OSError as problem:
-            reason = (problem.strerror or "unreadable").lower()
+            # Ranks are told of errors of this kind only.
             raise RunError(
-                f"journal {self._path} cannot be read: {reason}; remove it or give another --out"
+                f"journal {self._path} cannot be written: {_reason(problem)}; mend that or give "
+                "another --out"
             ) from None
-        *whole, torn = content.split(b"\n")
-        if not whole and _with_crc(self._header).encode().startswith(torn):
-            return  # Killed before the first line was whole.
-        has_crc = self._check_header([*whole, torn][0], is_whole=bool(whole))
-        for number, line in enumerate(whole[1:], start=2):
-            place = f"line {number} of {self._path}"
-            yield place, _parsed(line, place=place, has_crc=has_crc)
-        if has_crc and _is_whole_line(torn[:-1]):
-            # What a kill leaves is the beginning of a line. Here only the end of one was altered.
-            raise _damaged(f"line {len(whole) + 1} of {self._path}", "it has no end")
+        self._end = contents.end or len(self._first_line)
+        self._num_records, self._seed = len(contents.records), contents.seed
+        return contents.records
 
-    def _check_header(self, line: bytes, *, is_whole: bool) -> bool:
-        """Check that the file was made with this header; return whether its lines have a CRC."""
+    def append(self, search_id: str, scores: Mapping[Policy, Sequence[float]]) -> Record:
+        """Add a batch of evaluated policies; returns when it is on disk.
+
+        Args:
+            search_id: 16 hex digits of the search that had them evaluated.
+            scores: A finite number per fold for each policy; none to say that the search begins.
+
+        Raises:
+            RunError: The file has changed since `recover`, or an earlier record was not written.
+            ValueError: A score or the search's id is none.
+            OSError: It cannot be written; no further record is then.
+        """
+        if self._end is None:
+            raise RunError(
+                f"journal {self._path} cannot take a record: it was not recovered, or the record "
+                "before was not written; run the search again with --resume"
+            )
+        record, line = self._line(search_id, scores)
+        end, self._end = self._end, None
+        with self._disk.opened(self._path) as descriptor:
+            size = self._disk.size(descriptor)
+            if size != end:
+                raise RunError(
+                    f"journal {self._path} has {size} bytes, {end} were written; let one search "
+                    "at a time write into it"
+                )
+            try:
+                self._write(descriptor, line)
+            except OSError:
+                self._take_back(descriptor, end)
+                raise
+        self._end, self._num_records = end + len(line), record.seq
+        return record
+
+    def _line(
+        self, search_id: str, scores: Mapping[Policy, Sequence[float]]
+    ) -> tuple[Record, bytes]:
+        values = {
+            "seq": self._num_records + 1,
+            "search": search_id,
+            "policies": [policy.bits for policy in scores],
+            "scores": [[float(score) for score in folds] for folds in scores.values()],
+        }
+        line = sealed(values, seed=self._seed)
+        # What could not be read back is not written.
+        return self._rules.record(values, seq=self._num_records + 1), line + NEWLINE
+
+    def _write(self, descriptor: int, line: bytes) -> None:
+        """Write a record and wait for the disk."""
+        while line:  # A full disk takes a part, and says so only when it is given the rest.
+            line = line[self._disk.write(descriptor, line) :]
+        self._disk.sync(descriptor)
+
+    def _take_back(self, descriptor: int, end: int) -> None:
+        """Cut off what may not have come to the disk.
+
+        After a failed fsync the system may hold, and show to the next reader, what the disk lacks.
+        """
+        try:
+            self._disk.truncate(descriptor, end)
+            self._disk.sync(descriptor)
+        except OSError as problem:
+            logger.warning("journal %s: its end is uncertain: %s", self._path, _reason(problem))
+
+    def _make_whole(self, contents: _Contents) -> None:
+        if contents.end == 0:
+            self._disk.replace(self._path, self._first_line)
+        else:
+            with self._disk.opened(self._path) as descriptor:
+                if contents.end < contents.size:
+                    self._disk.truncate(descriptor, contents.end)
+                # A killed process may have left what no fsync followed.
+                self._disk.sync(descriptor)
+            self._disk.sync_folder(self._path.parent)
+        # The folder may be as new as the file.
+        self._disk.sync_folder(self._path.parent.parent)
+
+    def _contents(self) -> _Contents:
+        try:
+            content = self._disk.read(self._path, limit=MAX_JOURNAL_BYTES)
+        except FileNotFoundError:
+            return self._not_begun()
+        except OSError as problem:
+            raise RunError(
+                f"journal {self._path} cannot be read: {_reason(problem)}; remove it or give "
+                "another --out"
+            ) from None
+        if len(content) < len(self._first_line) and self._first_line.startswith(content):
+            logger.warning(
+                "journal %s ends at byte %d, in its first line; it begins anew",
+                self._path,
+                len(content),
+            )
+            return self._not_begun()
+        first, newline, _ = content.partition(NEWLINE)
+        self._check_header(first, has_end=bool(newline))
+        return self._records(content, start=len(first) + 1)
+
+    def _not_begun(self) -> _Contents:
+        return _Contents(records=[], end=0, size=0, seed=crc32c(self._first_line))
+
+    def _records(self, content: bytes, *, start: int) -> _Contents:
+        records: list[Record] = []
+        known: dict[Policy, Scores] = {}
+        seed = crc32c(content[:start])
+        while start < len(content):
+            place = f"line {len(records) + 2}, at byte {start}, of {self._path}"
+            stop = content.find(NEWLINE, start)
+            text = unsealed(content[start:stop], seed=seed) if stop >= 0 else None
+            if text is None:
+                self._check_torn(content[start:], place=place)
+                break
+            try:
+                record = self._rules.record(parsed_object(text, place=place), seq=len(records) + 1)
+                check_repeats(record, known)
+            except (TypeError, ValueError, PolicyError) as problem:
+                raise damaged(place, str(problem).partition(";")[0]) from None
+            records.append(record)
+            start = stop + 1
+        return _Contents(records=records, end=start, size=len(content), seed=seed)
+
+    def _check_torn(self, tail: bytes, *, place: str) -> None:
+        if not is_torn_record(tail):
+            raise damaged(place, "its CRC is of something else")
+        logger.warning("journal: %s is a torn record, which does not count", place)
+
+    def _check_header(self, line: bytes, *, has_end: bool) -> None:
+        """Check that the file was made with this header.
+
+        Raises:
+            RunError: It was not, or what stands there is damaged.
+        """
         place = f"line 1 of {self._path}"
-        there = _parsed(line, place=place, has_crc=False)
+        there = parsed_object(line, place=place)
         if "format" not in there:
-            raise _damaged(place, "no header of a journal")
-        upgraded = JOURNAL_FORMAT.upgraded({k: v for k, v in there.items() if k != CRC}, self._path)
-        has_crc: bool = there["format"] >= FIRST_WITH_CRC
-        if has_crc or CRC in there:
-            _parsed(line, place=place, has_crc=True)
-        here = self._header
-        if upgraded.get("data") is None:  # Nobody noted the images; the run itself was compared.
-            here = {**here, "data": None}
-        parts = difference(upgraded, here)
-        if parts is None and not is_whole:
-            raise _damaged(place, "it has no end")
+            raise damaged(place, "no header of a journal")
+        JOURNAL_FORMAT.upgraded(there, self._path)  # What a newer program wrote is not damaged.
+        if there["format"] < FIRST_OF_ALL_SEARCHES:
+            raise RunError(
+                f"journal {self._path} has format {there['format']}, which holds one target's "
+                f"counts; searches go on from format {FIRST_OF_ALL_SEARCHES}, give another --out"
+            )
+        if not has_end or unsealed(line) is None:
+            raise damaged(place, "its CRC is of something else" if has_end else "it has no end")
+        parts = difference(without_crc(there), without_crc(self._header))
         if parts is not None:
             raise RunError(
                 f"journal {self._path} was made with other weights, images or settings: {parts}; "
                 "remove it or give another --out"
             )
-        return has_crc
-
-    def _parsed_batch(self, values: dict[str, Any], *, place: str) -> list[tuple[Policy, int]]:
-        try:
-            policies = [self._policy(bits) for bits in values["policies"]]
-            wrong_counts = [self._wrong_count(count) for count in values["errors"]]
-        except (KeyError, TypeError, ValueError, PolicyError) as problem:
-            raise _damaged(place, str(problem).partition(";")[0]) from None
-        if len(policies) != len(wrong_counts):
-            raise _damaged(place, f"{len(policies)} policies with {len(wrong_counts)} counts")
-        return list(zip(policies, wrong_counts, strict=True))
-
-    def _policy(self, pairs: Any) -> Policy:
-        if not all(type(bits) is int for pair in pairs for bits in pair):
-            raise ValueError("bits that are no whole numbers")
-        policy = Policy(pairs)
-        if len(policy) != len(self._candidates.layers):
-            raise ValueError(f"{len(policy)} layers, not {len(self._candidates.layers)}")
-        self._candidates.check(policy)
-        return policy
-
-    def _wrong_count(self, value: Any) -> int:
-        if type(value) is not int or not 0 <= value <= self._num_images:
-            raise ValueError(f"a count that is no whole number up to {self._num_images}")
-        return value
 
 
-def _with_crc(values: dict[str, Any]) -> str:
-    """Return a line of the file."""
-    return json.dumps({**values, CRC: _crc(values)})
-
-
-def _crc(values: dict[str, Any]) -> str:
-    return f"{zlib.crc32(json.dumps(values).encode()):08x}"
-
-
-def _is_whole_line(line: bytes) -> bool:
-    try:
-        _parsed(line, place="", has_crc=True)
-    except RunError:
-        return False
-    return True
-
-
-def _parsed(line: bytes, *, place: str, has_crc: bool) -> dict[str, Any]:
-    try:
-        values = parse_json(line)
-    except ValueError as problem:
-        raise _damaged(place, str(problem)) from None
-    if not isinstance(values, dict):
-        raise _damaged(place, f"a {type(values).__name__}, not an object")
-    if not has_crc:
-        return values
-    kept = {key: value for key, value in values.items() if key != CRC}
-    if values.get(CRC) != _crc(kept):
-        raise _damaged(place, "its CRC is of something else")
-    return kept
-
-
-def _damaged(place: str, what: str) -> RunError:
-    return RunError(
-        f"journal: {place} is damaged ({what}); restore it, or give another --out to search anew"
-    )
+def _reason(problem: OSError) -> str:
+    return (problem.strerror or "unreadable").lower()

@@ -1,20 +1,25 @@
-"""From evaluated proposals to the policies that are reported, each with its own BN statistics.
+"""From a search's shortlist to the policies that are reported, each with its own BN statistics.
 
 The best of some hundred noisy scores is flattered by its noise. So the best proposals, and the
-best uniform policies beside them, are scored again on the whole search split before one is chosen;
-the test split is read last, and decides nothing.
+uniform policies that spend the budget beside them, are scored again on the whole search split
+before one is chosen; the test split is read last, and decides nothing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
 
 from harness.observer import SILENCE, Observer
-from harness.problem.candidates import Candidates
-from harness.problem.cost import BITOPS, Resource, bitops, policy_cost
-from harness.problem.network import NetworkSpec
+from harness.problem.budget import Budget
+from harness.problem.cost import bitops
 from harness.problem.policy import Policy
+from harness.problem.significance import are_told_apart, wilson_interval
 from harness.trained_run import TrainedRun
+
+Interval = tuple[float, float]
+"""Least and largest accuracy (0..1) that the images leave likely, at 95 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,120 +30,123 @@ class ReportedPolicy:
     label: str
     """`W/A` of a uniform policy, else `mixed`."""
     bitops: int
-    cost: int
-    """Of the resource that the target limits."""
+    costs: tuple[int, ...]
+    """Of each resource that the budget limits."""
     search_accuracy: float
     test_accuracy: float
+    search_interval: Interval
+    test_interval: Interval
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a target gives, and what it is compared with."""
+    """What a budget gives, and what it is compared with."""
 
     best: ReportedPolicy
-    """The most accurate policy within the target, by the search split: the search's result."""
+    """The most accurate policy within the budget, by the search split: the search's result."""
     best_uniform: ReportedPolicy | None
-    """The most accurate uniform W/A policy within the target, by the search split."""
+    """The most accurate uniform W/A policy within the budget, by the search split."""
     dearer_uniform: ReportedPolicy | None
     """The cheapest policy with equal weight and activation bits that costs no less than `best`."""
+    is_told_apart: bool | None
+    """Whether `best` and `best_uniform` differ on the test split by McNemar's test; None without a
+    uniform policy within the budget."""
 
 
-def finalists(
-    network: NetworkSpec,
-    wrong_counts: Mapping[Policy, int],
-    target: int,
-    *,
-    limit: int,
-    resource: Resource = BITOPS,
-) -> list[Policy]:
-    """Return the policies within the target that get the fewest images wrong, the best first.
-
-    Args:
-        network: The network of the policies.
-        wrong_counts: Wrong images by evaluated policy; ties go to the cheaper policy.
-        target: The budget.
-        limit: Most policies returned.
-        resource: What the budget limits.
-    """
-    ranked = sorted(
-        (count, policy_cost(network, policy, resource), policy)
-        for policy, count in wrong_counts.items()
-    )
-    return [policy for _, cost, policy in ranked if cost <= target][:limit]
+def spending_uniform(trained: TrainedRun, budget: Budget) -> list[Policy]:
+    """Return the uniform policies within a budget of which no other has more bits on both sides."""
+    network, uniform = trained.network, trained.candidates.uniform_policies.values()
+    within = [policy for policy in uniform if budget.allows(network, policy)]
+    return [policy for policy in within if not any(_exceeds(other, policy) for other in within)]
 
 
 def report(
     trained: TrainedRun,
-    wrong_counts: Mapping[Policy, int],
-    target: int,
+    shortlist: Sequence[Policy],
+    budget: Budget,
     *,
-    text: str,
-    resource: Resource = BITOPS,
     observer: Observer = SILENCE,
 ) -> Report:
     """Choose among the finalists on the whole search split; measure the choice on the test split.
 
     Args:
         trained: The run.
-        wrong_counts: Wrong images by evaluated policy, one within the target at least.
-        target: The budget.
-        text: What the observer reads for the target.
-        resource: What the budget limits.
+        shortlist: The search's policies within the budget, the best first, at least one.
+        budget: The budget.
         observer: Told how far it is.
     """
     network, candidates = trained.network, trained.candidates
-    limit = trained.config.search.finalists
-    uniform = set(candidates.uniform_policies.values())
-    uniform_counts = {policy: n for policy, n in wrong_counts.items() if policy in uniform}
-    choose = partial(finalists, network, target=target, limit=limit, resource=resource)
-    uniform_finalists = choose(wrong_counts=uniform_counts)
-    every_finalist = list(dict.fromkeys([*choose(wrong_counts=wrong_counts), *uniform_finalists]))
-    cost = partial(policy_cost, network, resource=resource)
-    accuracies = _accuracies(
-        trained, every_finalist, "search", observer=observer, name=f"{text}: finalists scored"
-    )
+    uniform = spending_uniform(trained, budget)
+    every_finalist = list(dict.fromkeys([*shortlist, *uniform]))
+    right = _right(trained, every_finalist, "search", observer, f"{budget.text}: finalists scored")
 
-    def by_accuracy(policy: Policy) -> tuple[float, int]:
-        return accuracies[policy], -cost(policy)
+    def by_accuracy(policy: Policy) -> tuple[int, tuple[int, ...]]:
+        costs = budget.costs(network, policy)
+        return int(right[policy].sum()), tuple(-cost for cost in costs)
 
     best = max(every_finalist, key=by_accuracy)
-    best_uniform = max(uniform_finalists, key=by_accuracy, default=None)
-    dearer_uniform = _dearer_uniform(candidates, cost, cost(best))
-    if dearer_uniform is not None and dearer_uniform not in accuracies:
-        (accuracies[dearer_uniform],) = trained.accuracy([dearer_uniform], split="search")
+    best_uniform = max(uniform, key=by_accuracy, default=None)
+    dearer_uniform = _dearer_uniform(trained, budget, best)
+    if dearer_uniform is not None and dearer_uniform not in right:
+        right |= _right(trained, [dearer_uniform], "search", SILENCE, "")
     rows = [policy for policy in (best, best_uniform, dearer_uniform) if policy is not None]
     rows = list(dict.fromkeys(rows))
-    name = f"{text}: policies tested"
-    test_accuracies = _accuracies(trained, rows, "test", observer=observer, name=name)
+    tested = _right(trained, rows, "test", observer, f"{budget.text}: policies tested")
 
-    def reported(policy: Policy) -> ReportedPolicy:
+    def reported(policy: Policy | None) -> ReportedPolicy | None:
+        if policy is None:
+            return None
         return ReportedPolicy(
             policy=policy,
             label=candidates.label(policy),
             bitops=bitops(network, policy),
-            cost=cost(policy),
-            search_accuracy=accuracies[policy],
-            test_accuracy=test_accuracies[policy],
+            costs=budget.costs(network, policy),
+            search_accuracy=_accuracy(right[policy]),
+            test_accuracy=_accuracy(tested[policy]),
+            search_interval=_interval(right[policy]),
+            test_interval=_interval(tested[policy]),
         )
 
+    chosen = reported(best)
+    assert chosen is not None
     return Report(
-        best=reported(best),
-        best_uniform=None if best_uniform is None else reported(best_uniform),
-        dearer_uniform=None if dearer_uniform is None else reported(dearer_uniform),
+        best=chosen,
+        best_uniform=reported(best_uniform),
+        dearer_uniform=reported(dearer_uniform),
+        is_told_apart=None
+        if best_uniform is None
+        else are_told_apart(tested[best], tested[best_uniform]),
     )
 
 
-def _accuracies(
-    trained: TrainedRun, policies: Sequence[Policy], split: str, *, observer: Observer, name: str
-) -> dict[Policy, float]:
+def _exceeds(one: Policy, other: Policy) -> bool:
+    pairs = zip(one, other, strict=True)
+    return one != other and all(a[0] >= b[0] and a[1] >= b[1] for a, b in pairs)
+
+
+def _right(
+    trained: TrainedRun, policies: Sequence[Policy], split: str, observer: Observer, name: str
+) -> dict[Policy, NDArray[np.bool_]]:
     work = observer.begin(name, total=len(policies))
-    accuracies = trained.accuracy(policies, split=split, on_progress=work.advance)
+    masks = trained.right_images(policies, split=split, on_progress=work.advance)
     work.end()
-    return dict(zip(policies, accuracies, strict=True))
+    return dict(zip(policies, masks, strict=True))
 
 
-def _dearer_uniform(
-    candidates: Candidates, cost: Callable[[Policy], int], least: int
-) -> Policy | None:
-    policies = candidates.equal_bits_policies.values()
-    return min((p for p in policies if cost(p) >= least), key=cost, default=None)
+def _accuracy(right: NDArray[np.bool_]) -> float:
+    return 1 - int((~right).sum()) / len(right)
+
+
+def _interval(right: NDArray[np.bool_]) -> Interval:
+    return wilson_interval(int(right.sum()), len(right))
+
+
+def _dearer_uniform(trained: TrainedRun, budget: Budget, best: Policy) -> Policy | None:
+    """Return the cheapest policy of equal bits that costs no less, by the first limit."""
+    network = trained.network
+
+    def cost(policy: Policy) -> int:
+        return budget.costs(network, policy)[0]
+
+    policies = trained.candidates.equal_bits_policies.values()
+    return min((p for p in policies if cost(p) >= cost(best)), key=cost, default=None)

@@ -1,15 +1,18 @@
-"""The files of one target: `policy.json`, `frontier.json`, and beside them the journal."""
+"""What a budget's folder holds, `policy.json` and `frontier.json`; budgets share a journal."""
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.problem.cost import Resource, policy_cost, weight_bytes
+from harness.problem.budget import Budget
+from harness.problem.cost import policy_cost, weight_bytes
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.run.files import FileFormat, write_json
 from harness.run.policy_file import save_policy
-from harness.search.report import ReportedPolicy
+
+if TYPE_CHECKING:
+    from harness.search.driver import SearchOutcome
 
 JOURNAL_FILE = "journal.jsonl"
 POLICY_FILE = "policy.json"
@@ -24,16 +27,17 @@ def holds_results(folder: Path) -> bool:
 
 
 def write_policy(
-    folder: Path, network: NetworkSpec, best: ReportedPolicy, *, provenance: dict[str, Any]
+    folder: Path, network: NetworkSpec, found: "SearchOutcome", *, provenance: dict[str, Any]
 ) -> None:
     """Write `policy.json`.
 
     Args:
-        folder: The target's folder.
+        folder: The budget's folder.
         network: The network of the policy.
-        best: The policy with its figures.
+        found: The policy with its figures.
         provenance: Which weights and which search it comes from.
     """
+    best = found.best
     facts = {
         "bitops": best.bitops,
         "weight_bytes": weight_bytes(network, best.policy),
@@ -44,22 +48,23 @@ def write_policy(
 
 
 def write_frontier(
-    folder: Path, network: NetworkSpec, wrong_counts: Mapping[Policy, int], resource: Resource
+    folder: Path, network: NetworkSpec, scores: Mapping[Policy, float], budget: Budget
 ) -> None:
-    """Write `frontier.json`: the policies that none evaluated beats in both cost and accuracy.
+    """Write `frontier.json`: the policies that none evaluated beats in both cost and score.
 
     Args:
-        folder: The target's folder.
+        folder: The budget's folder.
         network: The network of the policies.
-        wrong_counts: Wrong images by evaluated policy.
-        resource: What the cost is of.
+        scores: Score by evaluated policy, lower is better.
+        budget: The cost is of the first resource that it limits.
     """
-    rows = sorted(
-        (policy_cost(network, policy, resource), n, policy) for policy, n in wrong_counts.items()
-    )
+    resource = budget.limits[0].resource
+    costed = ((policy_cost(network, policy, resource), n, policy) for policy, n in scores.items())
+    rows = sorted(costed)
     frontier: list[dict[str, Any]] = []
-    for cost, count, policy in rows:
-        if not frontier or count < frontier[-1]["errors"]:
-            frontier.append({resource.name: cost, "errors": count, "bits": policy.bits})
+    for cost, score, policy in rows:
+        if not frontier or score < frontier[-1]["score"]:
+            amount = resource.in_unit(cost)
+            frontier.append({resource.key: amount, "score": score, "bits": policy.bits})
     contents = {"network": network.fingerprint, "policies": frontier}
     write_json(folder / FRONTIER_FILE, contents, file_format=FRONTIER_FORMAT)

@@ -52,6 +52,12 @@ impl Side {
             Self::Act => "act",
         }
     }
+
+    /// Return 0 for the weights, 1 for the activations.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self == Self::Act)
+    }
 }
 
 /// The bit-widths one side of a layer may take: distinct, ascending, never empty; one pins it.
@@ -127,13 +133,6 @@ impl Candidates {
     #[must_use]
     pub fn above(&self, bits: Bits) -> Option<Bits> {
         self.ascending.iter().copied().find(|&other| other > bits)
-    }
-
-    /// Return the nearest candidate that is not below `bits`, else the largest.
-    #[must_use]
-    pub fn at_least(&self, bits: Bits) -> Bits {
-        let found = self.ascending.iter().copied().find(|&other| other >= bits);
-        found.unwrap_or_else(|| self.largest())
     }
 
     /// Return the candidates, ascending.

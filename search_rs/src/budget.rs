@@ -1,42 +1,97 @@
-//! The hard limit on the cost.
+//! The hard limits on what a result may cost, in any of the resources.
 //!
-//! Invariant: at least one policy of the network meets a `Budget` that exists.
+//! Invariant: each limit of a `Budget` that exists is met by some policy of the network. Whether one
+//! policy meets all of them is for the knapsack to say (`knapsack.rs`).
 
-use crate::cost;
+use crate::cost::{Aggregate, Costs};
 use crate::error::SearchError;
 use crate::network::Network;
-use crate::policy::Policy;
 
 /// The most a result may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Budget {
-    limit: u64,
+    /// Resource and limit, by resource.
+    limits: Vec<(usize, u64)>,
 }
 
 impl Budget {
-    /// Set the limit, in the unit of the network's costs.
+    /// Set limits in the units of the network's costs: one for each resource, `None` for no limit.
     ///
     /// # Errors
-    /// Below the smallest reachable; the error carries both.
-    pub fn new(network: &Network, limit: u64) -> Result<Self, SearchError> {
-        let smallest_cost = cost::of_policy(network, &Policy::smallest(network));
-        if limit < smallest_cost {
-            return Err(SearchError::BudgetTooSmall { limit, smallest_cost });
+    /// Another number of limits than resources, none that limits anything, or one below the smallest
+    /// cost that is reachable; that error carries both.
+    pub fn new(network: &Network, limits: &[Option<u64>]) -> Result<Self, SearchError> {
+        let (found, expected) = (limits.len(), network.num_resources());
+        if found != expected {
+            return Err(SearchError::LimitCount { found, expected });
         }
-        Ok(Self { limit })
+        let limits: Vec<_> = limits
+            .iter()
+            .enumerate()
+            .filter_map(|(resource, limit)| limit.map(|limit| (resource, limit)))
+            .collect();
+        if limits.is_empty() {
+            return Err(SearchError::NoLimit);
+        }
+        for &(resource, limit) in &limits {
+            let smallest_cost = smallest_cost(network, resource);
+            if limit < smallest_cost {
+                return Err(SearchError::BudgetTooSmall { resource, limit, smallest_cost });
+            }
+        }
+        Ok(Self { limits })
     }
 
-    /// Return the limit.
+    /// Return each limited resource with its limit.
     #[must_use]
-    pub fn limit(self) -> u64 {
-        self.limit
+    pub fn limits(&self) -> &[(usize, u64)] {
+        &self.limits
     }
 
-    /// Return whether a cost is within the limit.
+    /// Return whether costs are within every limit.
     #[must_use]
-    pub fn admits(self, cost: u64) -> bool {
-        cost <= self.limit
+    pub fn admits(&self, costs: &Costs) -> bool {
+        self.limits.iter().all(|&(resource, limit)| costs.get(resource) <= limit)
     }
+
+    /// Return the sum over the limits of the cost as a share of the limit: what a search lowers on its
+    /// way to the budget. Under one limit it orders policies as their cost does.
+    #[must_use]
+    pub fn load(&self, costs: &Costs) -> f64 {
+        self.limits.iter().map(|&(resource, limit)| share(costs.get(resource), limit)).sum()
+    }
+
+    /// Return the load in those limits alone that a base exceeds: what a step from it is to save.
+    #[must_use]
+    pub fn load_where_exceeded(&self, base: &Costs, costs: &Costs) -> f64 {
+        let exceeded = self.limits.iter().filter(|&&(resource, limit)| base.get(resource) > limit);
+        exceeded.map(|&(resource, limit)| share(costs.get(resource), limit)).sum()
+    }
+
+    /// Return by how much the limits are exceeded, as the sum of shares; 0 within the budget.
+    #[must_use]
+    pub fn excess(&self, costs: &Costs) -> f64 {
+        let over = |&(resource, limit): &(usize, u64)| {
+            share(costs.get(resource).saturating_sub(limit), limit)
+        };
+        self.limits.iter().map(over).sum()
+    }
+}
+
+/// Return the least that any policy costs in one resource.
+#[must_use]
+pub fn smallest_cost(network: &Network, resource: usize) -> u64 {
+    let each = network.layers().iter().map(|layer| layer.costs().smallest(resource));
+    match network.aggregates()[resource] {
+        Aggregate::Sum => each.sum(),
+        Aggregate::Max => each.max().unwrap_or_default(),
+    }
+}
+
+/// A cost over a limit; a limit of 0 counts as 1, which keeps the order.
+#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
+fn share(cost: u64, limit: u64) -> f64 {
+    cost as f64 / limit.max(1) as f64
 }
 
 #[cfg(test)]
@@ -44,12 +99,36 @@ mod tests {
     use super::*;
     use crate::network::Layer;
 
+    fn network() -> Network {
+        let columns = [vec![vec![60, 80]], vec![vec![5, 4]]];
+        let layer = Layer::new("conv1", &[2], &[3, 4], &columns).unwrap();
+        Network::new(vec![Aggregate::Sum, Aggregate::Max], vec![layer], &[]).unwrap()
+    }
+
     #[test]
     fn limit_below_the_smallest_reachable_is_refused_with_both_numbers() {
-        let layer = Layer::new("conv1", &[2], &[3, 4], &[vec![60, 80]]).unwrap();
-        let network = Network::new(vec![layer]).unwrap();
-        assert!(Budget::new(&network, 60).is_ok_and(|budget| budget.admits(60)));
-        let error = Budget::new(&network, 59).unwrap_err();
-        assert_eq!(error, SearchError::BudgetTooSmall { limit: 59, smallest_cost: 60 });
+        let network = network();
+        let budget = Budget::new(&network, &[Some(60), None]).unwrap();
+        assert!(budget.admits(&Costs::new(&[60, 99])) && !budget.admits(&Costs::new(&[61, 0])));
+        let error = Budget::new(&network, &[None, Some(3)]).unwrap_err();
+        let expected = SearchError::BudgetTooSmall { resource: 1, limit: 3, smallest_cost: 4 };
+        assert_eq!(error, expected);
+    }
+
+    #[test]
+    fn budget_needs_a_limit_per_resource_and_one_at_least() {
+        let network = network();
+        let found = Budget::new(&network, &[Some(60)]).unwrap_err().to_string();
+        assert!(found.starts_with("budget has 1 limits, the network has 2 resources; "), "{found}");
+        let found = Budget::new(&network, &[None, None]).unwrap_err().to_string();
+        assert!(found.starts_with("budget limits 0 resources, at least 1 is needed; "), "{found}");
+    }
+
+    #[test]
+    fn load_and_excess_add_up_over_the_limits() {
+        let budget = Budget::new(&network(), &[Some(80), Some(4)]).unwrap();
+        let costs = Costs::new(&[60, 5]);
+        assert!((budget.load(&costs) - (0.75 + 1.25)).abs() < 1e-12);
+        assert!((budget.excess(&costs) - 0.25).abs() < 1e-12);
     }
 }

@@ -3,7 +3,11 @@
 //! Invariant: every message says what is what, which limit it breaks and what to do, in that order,
 //! without a full stop, and every variant carries the numbers it prints.
 
+mod numbers;
+
 use thiserror::Error;
+
+pub use self::numbers::Number;
 
 /// Anything the engine refuses.
 #[derive(Debug, Clone, PartialEq, Error)]
@@ -65,21 +69,81 @@ pub enum SearchError {
         /// The cost.
         cost: i128,
     },
-    /// A cost that more bits would save.
-    #[error(
-        "layer {layer} costs {cost} at {bits} bits, below {least} at {fewer_bits}; let no cost fall with more bits"
-    )]
-    CostFalls {
+    /// A layer without costs, or with more kinds of them than there is room for.
+    #[error("layer {layer} has {found} columns of costs, not 1 to {limit}; give one per resource")]
+    ResourceCount {
         /// Name of the layer.
         layer: String,
-        /// The pair, `4/3`.
-        bits: String,
-        /// Its cost.
-        cost: u64,
-        /// The pair with one side a candidate smaller.
-        fewer_bits: String,
-        /// Its cost.
-        least: u64,
+        /// Columns given.
+        found: usize,
+        /// Most columns.
+        limit: usize,
+    },
+    /// A layer whose costs are of other resources than the network's.
+    #[error(
+        "layer {layer} has costs in {found} resources, not {expected}; give every layer the same"
+    )]
+    LayerResources {
+        /// Name of the layer.
+        layer: String,
+        /// Resources of the layer.
+        found: usize,
+        /// Resources of the network.
+        expected: usize,
+    },
+    /// A tie of a layer that is not there.
+    #[error("tie names layer {index} of a network of {limit} layers; count them from 0")]
+    TieLayer {
+        /// The position.
+        index: usize,
+        /// Layers of the network.
+        limit: usize,
+    },
+    /// A side that is tied in two ways.
+    #[error("{side} side of layer {layer} stands in two ties; join them into one")]
+    TiedTwice {
+        /// Name of the layer.
+        layer: String,
+        /// `weight` or `act`.
+        side: &'static str,
+    },
+    /// Tied sides that may not take the same bits.
+    #[error(
+        "{side} candidates {candidates} of layer {layer} are not those of layer {other}, {others}, which it is tied to; give both the same"
+    )]
+    TieCandidates {
+        /// Name of the layer.
+        layer: String,
+        /// `weight` or `act`.
+        side: &'static str,
+        /// Its candidates.
+        candidates: String,
+        /// The first layer of the tie.
+        other: String,
+        /// Its candidates.
+        others: String,
+    },
+    /// A word that stands for nothing.
+    #[error("{name} is not among {known}; choose one of them")]
+    UnknownWord {
+        /// The word.
+        name: String,
+        /// The words there are, separated by commas.
+        known: &'static str,
+    },
+    /// Ties with too many assignments.
+    #[error(
+        "ties join {count} layers, {layer} the first, in {options} ways, above {limit}; tie fewer or pin some"
+    )]
+    TieTooLarge {
+        /// Name of the first layer.
+        layer: String,
+        /// Layers that are joined.
+        count: usize,
+        /// Assignments of bits to them.
+        options: usize,
+        /// Most assignments.
+        limit: usize,
     },
     /// Costs whose sum would not be exact.
     #[error(
@@ -139,11 +203,61 @@ pub enum SearchError {
         /// The candidates, ascending, separated by `/`.
         candidates: String,
     },
+    /// A policy in which tied sides have different bits.
+    #[error(
+        "{side} bits {bits} of layer {layer} are not the {other_bits} of layer {other}, which it is tied to; give both the same"
+    )]
+    BrokenTie {
+        /// Name of the layer.
+        layer: String,
+        /// `weight` or `act`.
+        side: &'static str,
+        /// Its bits.
+        bits: u8,
+        /// The first layer of the tie.
+        other: String,
+        /// Its bits.
+        other_bits: u8,
+    },
+    /// A budget without a limit for each resource.
+    #[error(
+        "budget has {found} limits, the network has {expected} resources; give None for no limit"
+    )]
+    LimitCount {
+        /// Limits given.
+        found: usize,
+        /// Resources of the network.
+        expected: usize,
+    },
+    /// A budget that limits nothing.
+    #[error("budget limits 0 resources, at least 1 is needed; limit one")]
+    NoLimit,
+    /// A search without a budget.
+    #[error("search has 0 budgets, at least 1 is needed; give one")]
+    NoBudget,
+    /// A budget that the search does not have.
+    #[error("budget {budget} is not among the {limit} of the search; count them from 0")]
+    UnknownBudget {
+        /// The position.
+        budget: usize,
+        /// Budgets of the search.
+        limit: usize,
+    },
+    /// Limits that no policy meets together.
+    #[error(
+        "budget {budget} is met by no policy: each of its limits can be met, all together cannot; raise one of them"
+    )]
+    BudgetUnreachable {
+        /// Position of the budget.
+        budget: usize,
+    },
     /// A budget that no policy meets.
     #[error(
-        "limit {limit} is below {smallest_cost}, the cost of the network with every layer at its smallest candidates; raise the limit or unpin a layer"
+        "limit {limit} is below {smallest_cost}, the least the network costs in resource {resource}; raise the limit or unpin a layer"
     )]
     BudgetTooSmall {
+        /// Position of the resource.
+        resource: usize,
         /// The limit.
         limit: u64,
         /// Smallest reachable cost.
@@ -155,6 +269,18 @@ pub enum SearchError {
         /// Scores given.
         found: usize,
         /// Policies proposed.
+        expected: usize,
+    },
+    /// Scores that do not have the same folds.
+    #[error(
+        "score {index} has {found} parts, not {expected}; return a row of equal length for each"
+    )]
+    ScoreParts {
+        /// Position in the batch.
+        index: usize,
+        /// Parts of the score.
+        found: usize,
+        /// Parts of the first score.
         expected: usize,
     },
     /// A score that cannot be ordered.
@@ -187,6 +313,16 @@ pub enum SearchError {
         /// The weight.
         value: f64,
     },
+    /// A setting of the guided search that means nothing.
+    #[error(
+        "{name} is {value}, not a finite number of at least 0, or for refine_share a share up to 1; leave it out for the default"
+    )]
+    GuidedSetting {
+        /// Name of the setting.
+        name: &'static str,
+        /// The value.
+        value: f64,
+    },
     /// A search that may not look at anything.
     #[error("evaluations is 0, at least 1 is needed; leave it out for no limit")]
     NoEvaluations,
@@ -204,62 +340,4 @@ pub enum SearchError {
         "search is busy in another thread, one at a time may use it; make one search per thread"
     )]
     Busy,
-}
-
-/// A number that an error carries.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Number {
-    /// A count, a limit or a bit-width.
-    Whole(i128),
-    /// A score or a weight.
-    Real(f64),
-}
-
-impl SearchError {
-    /// Return the numbers of the message, by name.
-    #[must_use]
-    pub fn numbers(&self) -> Vec<(&'static str, Number)> {
-        use Number::{Real, Whole};
-        match *self {
-            Self::CandidateRange { bits, .. }
-            | Self::CandidateTwice { bits, .. }
-            | Self::BitsRange { bits, .. } => vec![("bits", Whole(bits))],
-            Self::NotCandidate { bits, .. } => vec![("bits", Whole(bits.into()))],
-            Self::CostRange { cost, .. } => vec![("cost", Whole(cost))],
-            Self::CostFalls { cost, least, .. } => {
-                vec![("cost", Whole(cost.into())), ("least", Whole(least.into()))]
-            }
-            Self::CostSum { total, limit } => {
-                let total = i128::try_from(total).unwrap_or(i128::MAX);
-                vec![("total", Whole(total)), ("limit", Whole(limit.into()))]
-            }
-            Self::PolicyShape { expected, .. } | Self::ScoreType { expected, .. } => {
-                vec![("expected", count(expected))]
-            }
-            Self::CostCount { found, expected, .. }
-            | Self::PolicyLength { found, expected }
-            | Self::ScoreCount { found, expected } => {
-                vec![("found", count(found)), ("expected", count(expected))]
-            }
-            Self::BudgetTooSmall { limit, smallest_cost } => {
-                vec![("limit", Whole(limit.into())), ("smallest_cost", Whole(smallest_cost.into()))]
-            }
-            Self::ScoreNotFinite { index, value } => {
-                vec![("index", count(index)), ("value", Real(value))]
-            }
-            Self::ErrorWeight { value } => vec![("value", Real(value))],
-            Self::NothingProposed { found } => vec![("found", count(found))],
-            Self::NoLayers
-            | Self::NoCandidates { .. }
-            | Self::PolicyType { .. }
-            | Self::UnknownStrategy { .. }
-            | Self::NoEvaluations
-            | Self::NotFinished
-            | Self::Busy => vec![],
-        }
-    }
-}
-
-fn count(number: usize) -> Number {
-    Number::Whole(i128::try_from(number).unwrap_or(i128::MAX))
 }

@@ -14,35 +14,37 @@ use std::cmp::Ordering;
 pub struct Outcome {
     /// Score of the proposal, finite, lower is better.
     pub score: f64,
-    /// Its cost. The less it costs the more it saves, from any common base.
-    pub cost: u64,
+    /// What it spends of the budget (`Budget::load`). The less the more it saves, from any common
+    /// base.
+    pub load: f64,
 }
 
 /// Return the position of the proposal with the highest merit, `None` of no proposals.
 ///
-/// Ties go to the lower cost, then to the first. A range of 0 normalises to 0.
+/// Ties go to the lower load, then to the first. A range of 0 normalises to 0.
 #[must_use]
 pub fn best_by_merit(outcomes: &[Outcome], error_weight: f64) -> Option<usize> {
     let halves = || outcomes.iter().map(|outcome| outcome.score / 2.0);
     let low = halves().min_by(f64::total_cmp)?;
     let high = halves().max_by(f64::total_cmp)?;
-    let least = outcomes.iter().map(|outcome| outcome.cost).min()?;
-    let most = outcomes.iter().map(|outcome| outcome.cost).max()?;
+    let loads = || outcomes.iter().map(|outcome| outcome.load);
+    let least = loads().min_by(f64::total_cmp)?;
+    let most = loads().max_by(f64::total_cmp)?;
     let merit = |outcome: &Outcome| {
         // Halves, so that the range of two large scores of opposite sign stays finite.
         let score = share(outcome.score / 2.0 - low, high - low);
-        let saved = share(as_float(most - outcome.cost), as_float(most - least));
+        let saved = share(most - outcome.load, most - least);
         saved - error_weight * score
     };
-    first(outcomes, |a, b| merit(b).total_cmp(&merit(a)).then(a.cost.cmp(&b.cost)))
+    first(outcomes, |a, b| merit(b).total_cmp(&merit(a)).then(a.load.total_cmp(&b.load)))
 }
 
 /// Return the position of the proposal with the lowest score, `None` of no proposals.
 ///
-/// Ties go to the lower cost, then to the first.
+/// Ties go to the lower load, then to the first.
 #[must_use]
 pub fn best_by_score(outcomes: &[Outcome]) -> Option<usize> {
-    first(outcomes, |a, b| a.score.total_cmp(&b.score).then(a.cost.cmp(&b.cost)))
+    first(outcomes, |a, b| a.score.total_cmp(&b.score).then(a.load.total_cmp(&b.load)))
 }
 
 /// Return the position of the outcome that comes first in an order; of equal ones, the first given.
@@ -55,17 +57,12 @@ fn share(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
-fn as_float(cost: u64) -> f64 {
-    cost as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn outcomes(pairs: &[(f64, u64)]) -> Vec<Outcome> {
-        pairs.iter().map(|&(score, cost)| Outcome { score, cost }).collect()
+    fn outcomes(pairs: &[(f64, u32)]) -> Vec<Outcome> {
+        pairs.iter().map(|&(score, load)| Outcome { score, load: load.into() }).collect()
     }
 
     #[test]
@@ -84,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_lower_cost_then_to_the_first() {
+    fn ties_go_to_lower_load_then_to_the_first() {
         assert_eq!(best_by_merit(&outcomes(&[(1.0, 9), (1.0, 8), (1.0, 8)]), 1.5), Some(1));
         assert_eq!(best_by_score(&outcomes(&[(1.0, 9), (1.0, 8), (1.0, 8)])), Some(1));
         assert_eq!(best_by_merit(&[], 1.5), None);

@@ -1,16 +1,16 @@
-//! Changes of a policy: one side of one layer by one candidate, and pairs of such changes.
+//! Changes of a policy: one group of sides by one candidate, and what such a change costs.
 //!
-//! Invariant: the order is fixed (layers in execution order, in each weight down, weight up,
-//! activations down, activations up), and the cost of a proposal is exact.
+//! Invariant: the order is fixed (groups by their first side in execution order, in each down, then
+//! up), and the costs of a proposal are exact.
 
 use crate::bits::{Bits, Side};
-use crate::cost;
-use crate::network::Network;
-use crate::policy::Policy;
+use crate::cost::{self, Costs};
+use crate::network::{Network, neighbours};
+use crate::policy::{LayerBits, Policy};
 
-/// A change of one side of one layer from one candidate to another.
+/// A change of one side of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Move {
+pub struct Change {
     /// Position of the layer in execution order, from 0.
     pub layer_index: usize,
     /// Its weights or its activations.
@@ -21,8 +21,19 @@ pub struct Move {
     pub to: Bits,
 }
 
+/// A change of one group of sides from one candidate to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Move {
+    /// Position of the group in the network.
+    pub group: usize,
+    /// Bits before.
+    pub from: Bits,
+    /// Bits after.
+    pub to: Bits,
+}
+
 impl Move {
-    /// Return whether the move lowers the bits, and so never raises the cost.
+    /// Return whether the move lowers the bits.
     #[must_use]
     pub fn is_down(&self) -> bool {
         self.to < self.from
@@ -34,52 +45,67 @@ impl Move {
 pub struct Costed {
     /// The policy.
     pub policy: Policy,
-    /// Its cost.
-    pub cost: u64,
+    /// Its costs.
+    pub costs: Costs,
 }
 
 impl Costed {
     /// Account a policy.
     #[must_use]
     pub fn new(network: &Network, policy: Policy) -> Self {
-        let cost = cost::of_policy(network, &policy);
-        Self { policy, cost }
+        let costs = cost::of_policy(network, &policy);
+        Self { policy, costs }
     }
 
-    /// Return the policy after one of its moves, its cost updated in O(1).
+    /// Return the costs after one of the policy's moves.
+    #[must_use]
+    pub fn costs_after(&self, network: &Network, change: Move) -> Costs {
+        // Nearly every group is one side: no list on the heap for it.
+        if let [(index, side)] = *network.groups()[change.group].sides() {
+            let changed = [(index, self.policy.layers()[index].with(side, change.to))];
+            return cost::after_change(network, &self.policy, self.costs, &changed);
+        }
+        cost::after_change(network, &self.policy, self.costs, &self.changed(network, change))
+    }
+
+    /// Return the policy after one of its moves, its costs updated by difference.
     #[must_use]
     pub fn after(&self, network: &Network, change: Move) -> Self {
-        let from = self.policy.layers()[change.layer_index];
-        let to = from.with(change.side, change.to);
-        let layer = &network.layers()[change.layer_index];
-        Self {
-            policy: self.policy.with(change.layer_index, to),
-            cost: cost::after_move(layer, self.cost, from, to),
+        let costs = self.costs_after(network, change);
+        Self { policy: self.policy.with_group(&network.groups()[change.group], change.to), costs }
+    }
+
+    /// Return the layers that a move changes, with their bits after it.
+    fn changed(&self, network: &Network, change: Move) -> Vec<(usize, LayerBits)> {
+        let mut changed: Vec<(usize, LayerBits)> = Vec::with_capacity(2);
+        for &(index, side) in network.groups()[change.group].sides() {
+            match changed.last_mut() {
+                // Both sides of a layer are neighbours in a group.
+                Some((last, bits)) if *last == index => *bits = bits.with(side, change.to),
+                _ => changed.push((index, self.policy.layers()[index].with(side, change.to))),
+            }
         }
+        changed
     }
 }
 
-/// Return the single moves of a policy, in the fixed order; a pinned side has none.
+/// Return the single moves of a policy, in the fixed order; a pinned group has none.
 #[must_use]
 pub fn single_moves(network: &Network, policy: &Policy) -> Vec<Move> {
-    let mut moves = Vec::with_capacity(4 * network.num_layers());
-    for (layer_index, (layer, bits)) in network.layers().iter().zip(policy.layers()).enumerate() {
-        for side in [Side::Weight, Side::Act] {
-            let from = bits.side(side);
-            let candidates = layer.candidates(side);
-            let next = [candidates.below(from), candidates.above(from)];
-            moves.extend(next.into_iter().flatten().map(|to| Move { layer_index, side, from, to }));
-        }
+    let mut moves = Vec::with_capacity(2 * network.groups().len());
+    for (index, group) in network.groups().iter().enumerate() {
+        let from = policy.group_bits(group);
+        moves.extend(neighbours(group, from).map(|to| Move { group: index, from, to }));
     }
     moves
 }
 
-/// Return the moves that turn one policy into another of the same network.
+/// Return the changes that turn one policy into another of the same network.
 #[must_use]
-pub fn difference(from: &Policy, to: &Policy) -> Vec<Move> {
+pub fn difference(from: &Policy, to: &Policy) -> Vec<Change> {
     let layers = from.layers().iter().zip(to.layers()).enumerate();
     let sides = layers.flat_map(|(layer_index, (from, to))| {
-        [Side::Weight, Side::Act].map(|side| Move {
+        [Side::Weight, Side::Act].map(|side| Change {
             layer_index,
             side,
             from: from.side(side),
@@ -92,35 +118,43 @@ pub fn difference(from: &Policy, to: &Policy) -> Vec<Move> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Layer, costs_by};
+    use crate::cost::Aggregate;
+    use crate::network::{Layer, costs_by, plain_network};
 
-    fn network() -> Network {
-        let first = Layer::new("conv1", &[8], &[8], &[vec![6400]]).unwrap();
+    fn layers() -> Vec<Layer> {
+        let first = Layer::new("conv1", &[8], &[8], &[vec![vec![6400]]]).unwrap();
         let costs = costs_by(&[2, 3, 6], &[2, 4], |weight, act| 7 * weight * act);
-        let second = Layer::new("conv2", &[2, 3, 6], &[2, 4], &costs).unwrap();
-        Network::new(vec![first, second]).unwrap()
+        let second = Layer::new("conv2", &[2, 3, 6], &[2, 4], &[costs]).unwrap();
+        vec![first, second.clone(), second]
     }
 
     #[test]
     fn moves_come_in_the_fixed_order_and_skip_pinned_sides() {
-        let network = network();
-        let policy = Policy::from_row(&network, &[8, 8, 3, 4]).unwrap();
+        let network = plain_network(layers()).unwrap();
+        let policy = Policy::from_row(&network, &[8, 8, 3, 4, 2, 2]).unwrap();
         let moves = single_moves(&network, &policy);
-        let found: Vec<_> = moves
-            .iter()
-            .map(|change| (change.layer_index, change.side.name(), change.to.get()))
-            .collect();
-        assert_eq!(found, [(1, "weight", 2), (1, "weight", 6), (1, "act", 2)]);
+        let found: Vec<_> =
+            moves.iter().map(|change| (change.group, change.from.get(), change.to.get())).collect();
+        assert_eq!(found, [(2, 3, 2), (2, 3, 6), (3, 4, 2), (4, 2, 3), (5, 2, 4)]);
+    }
+
+    #[test]
+    fn move_of_a_group_changes_all_its_sides() {
+        let ties = [vec![(1, Side::Weight), (2, Side::Weight)]];
+        let network = Network::new(vec![Aggregate::Sum], layers(), &ties).unwrap();
+        let start = Costed::new(&network, Policy::smallest(&network));
+        let moves = single_moves(&network, &start.policy);
+        let next = start.after(&network, moves[0]);
+        let changes = difference(&start.policy, &next.policy);
+        assert_eq!(changes.iter().map(|change| change.layer_index).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(next, Costed::new(&network, next.policy.clone()));
     }
 
     #[test]
     fn difference_lists_every_changed_side() {
-        let network = network();
+        let network = plain_network(layers()).unwrap();
         let (low, high) = (Policy::smallest(&network), Policy::largest(&network));
-        let changes = difference(&low, &high);
-        assert_eq!(changes.len(), 2);
-        let start = Costed::new(&network, low);
-        let end = changes.iter().fold(start, |costed, &change| costed.after(&network, change));
-        assert_eq!(end, Costed::new(&network, high));
+        assert_eq!(difference(&low, &high).len(), 4);
+        assert_eq!(difference(&low, &low), []);
     }
 }

@@ -1,149 +1,186 @@
-//! What every search strategy is to its callers, and the table of those there are.
+//! What a search strategy is, and what the session shows it.
 //!
-//! Invariant: a strategy is a pure function of the network, the limit, the options and the scores. So
-//! a search that is begun anew and given the same scores takes the same steps, and a caller that
-//! keeps the scores resumes a search by asking again.
+//! Invariant: a strategy is a pure function of the problem, the seed and the scores. So a search that
+//! is begun anew and given the same scores takes the same steps, and a caller that keeps the scores
+//! resumes a search by asking again.
 
+/// The strategies by name.
+pub mod by_name;
+/// Evolution: mutations and crossings of the best policies.
+pub mod evolution;
+/// The paper's bidirectional greedy rule.
+pub mod greedy;
+/// Policies chosen by a model of the scores.
+pub mod guided;
+/// Strategies one after the other, each with its share of the evaluations.
+pub mod parts;
+/// Policies drawn uniformly within the budget.
+pub mod random;
+/// The uniform policies alone.
+pub mod uniform;
+
+pub use by_name::{DEFAULT, Settings, create, names};
+
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use crate::archive::{Archive, Observation};
+use crate::budget::Budget;
+use crate::cost;
 use crate::error::SearchError;
-use crate::greedy::GreedySearch;
+use crate::knapsack::{Knapsack, PairValues};
+use crate::moves::Costed;
 use crate::network::Network;
 use crate::policy::Policy;
-use crate::trace::{SearchResult, TraceStep};
+use crate::trace::{Prediction, TraceStep};
 
-/// A search that asks for scores and is told them, until it has the policy with the lowest score of
-/// those it asked for within the limit.
+/// What is searched for: fixed while a search runs.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The layers, their candidates and costs.
+    pub network: Arc<Network>,
+    /// The budgets, each of which gets a policy; at least one, and each can be met.
+    pub budgets: Vec<Budget>,
+    /// Uniform policies in any order: starts and yardsticks.
+    pub uniform: Vec<Policy>,
+    /// Decides every draw.
+    pub seed: u64,
+    /// Solves knapsacks over the network.
+    pub knapsack: Arc<Knapsack>,
+    /// By budget: the policy with the least load.
+    pub cheapest: Vec<Policy>,
+}
+
+impl Problem {
+    /// State a problem.
+    ///
+    /// # Errors
+    /// No budget, or one whose limits no policy meets together; a uniform policy that is none of the
+    /// network; ties that join too many layers.
+    pub fn new(
+        network: Arc<Network>,
+        budgets: Vec<Budget>,
+        uniform: Vec<Policy>,
+        seed: u64,
+    ) -> Result<Self, SearchError> {
+        if budgets.is_empty() {
+            return Err(SearchError::NoBudget);
+        }
+        uniform.iter().try_for_each(|policy| policy.check(&network))?;
+        let knapsack = Arc::new(Knapsack::new(&network)?);
+        let cheapest = budgets.iter().enumerate().map(|(budget, limits)| {
+            let load = PairValues::by(&network, |layer, bits| {
+                limits.load(&cost::of_layer(&network.layers()[layer], bits))
+            });
+            let solution = knapsack.solve(&network, &load, limits);
+            solution.map(|it| it.policy).ok_or(SearchError::BudgetUnreachable { budget })
+        });
+        let cheapest = cheapest.collect::<Result<_, _>>()?;
+        Ok(Self { network, budgets, uniform, seed, knapsack, cheapest })
+    }
+
+    /// Return a policy with its costs.
+    #[must_use]
+    pub fn costed(&self, policy: Policy) -> Costed {
+        Costed::new(&self.network, policy)
+    }
+}
+
+/// What a strategy sees when it is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The problem.
+    pub problem: &'a Problem,
+    /// All scores that are known, from this search and from before.
+    pub archive: &'a Archive,
+    /// Policies that may still be evaluated; `None` is no limit.
+    pub remaining: Option<u64>,
+}
+
+impl View<'_> {
+    /// Return whether policies can be evaluated with `reserve` evaluations left over.
+    #[must_use]
+    pub fn affords(&self, policies: &[Policy], reserve: u64) -> bool {
+        let unknown = self.archive.unknown(policies).len() as u64;
+        self.remaining.is_none_or(|remaining| unknown + reserve <= remaining)
+    }
+
+    /// Return what can be evaluated of a proposal: all of it, or what is known and the first unknown
+    /// policies up to the limit; `None` where something is unknown and nothing can be evaluated.
+    #[must_use]
+    pub fn cut(&self, mut proposed: Vec<Policy>) -> Option<Vec<Policy>> {
+        let mut unknown = self.archive.unknown(&proposed);
+        let most = self.remaining.unwrap_or(u64::MAX);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if unknown.len() <= most {
+            return Some(proposed);
+        }
+        if most == 0 {
+            return None;
+        }
+        let dropped: BTreeSet<Policy> = unknown.split_off(most).into_iter().collect();
+        proposed.retain(|policy| !dropped.contains(policy));
+        Some(proposed)
+    }
+
+    /// Return the policies that are within a budget, in their order.
+    #[must_use]
+    pub fn within(&self, budget: usize, policies: &[Policy]) -> Vec<Policy> {
+        let (network, budget) = (&self.problem.network, &self.problem.budgets[budget]);
+        let is_within = |policy: &&Policy| budget.admits(&cost::of_policy(network, policy));
+        policies.iter().filter(is_within).cloned().collect()
+    }
+
+    /// Return the evaluated policies within a budget with their scores, the lowest score first; ties
+    /// go to the lower costs, then to the order of policies.
+    #[must_use]
+    pub fn ranked(&self, budget: usize) -> Vec<(Policy, f64)> {
+        let (network, budget) = (&self.problem.network, &self.problem.budgets[budget]);
+        let costed = self.archive.iter().map(|(policy, observation)| {
+            (policy, observation.score(), cost::of_policy(network, policy))
+        });
+        let mut within: Vec<_> = costed.filter(|(_, _, costs)| budget.admits(costs)).collect();
+        within.sort_by(|a, b| {
+            a.1.total_cmp(&b.1).then_with(|| a.2.cmp(&b.2)).then_with(|| a.0.cmp(b.0))
+        });
+        within.into_iter().map(|(policy, score, _)| (policy.clone(), score)).collect()
+    }
+}
+
+/// A policy with what evaluation said of it.
+pub type Scored<'a> = (&'a Policy, &'a Observation);
+
+/// A way to search. The session asks it for policies until it has none, or no evaluation is left.
 pub trait Strategy: Debug + Send + Sync {
-    /// Return policies whose scores are needed, never none and none twice; `None` when the search
-    /// has ended. Until `observe` the same policies are returned again.
-    fn propose(&mut self) -> Option<Vec<Policy>>;
+    /// Return what the strategy is doing, in a word.
+    fn phase(&self) -> &'static str;
 
-    /// Take the scores of the policies last proposed, in their order; lower is better.
-    ///
-    /// # Errors
-    /// Nothing proposed, another number of scores, or one that is not finite. The search is then as
-    /// it was, and the right scores may follow.
-    fn observe(&mut self, scores: &[f64]) -> Result<(), SearchError>;
+    /// Return policies whose scores are needed next; `None` when the strategy has ended. Those that
+    /// are known are answered from the archive, those beyond the limit of evaluations are left out.
+    fn propose(&mut self, view: &View<'_>) -> Option<Vec<Policy>>;
 
-    /// Return the policy with the lowest score within the limit, once the search has ended.
-    ///
-    /// # Errors
-    /// The search has not ended.
-    fn result(&self) -> Result<SearchResult, SearchError>;
+    /// Take note that policies proposed last now stand in the archive: those that were evaluated or
+    /// known.
+    fn observe(&mut self, view: &View<'_>, scored: &[Scored<'_>]);
 
-    /// Return the network.
-    fn network(&self) -> &Network;
+    /// Return the policies that the strategy holds to be best within a budget, the best first; by
+    /// default the lowest scores.
+    fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
+        let ranked = view.ranked(budget).into_iter().take(count);
+        ranked.map(|(policy, _)| policy).collect()
+    }
 
-    /// Return the limit on the cost.
-    fn limit(&self) -> u64;
+    /// Return what a model of the scores says of a policy, where the strategy has one.
+    fn predict(&self, _policy: &Policy) -> Option<Prediction> {
+        None
+    }
 
-    /// Return how many policies are proposed and wait for their scores.
-    fn num_proposed(&self) -> usize;
-
-    /// Return whether the search has ended.
-    fn is_done(&self) -> bool;
+    /// Return the typical error of the model where it predicts a score that it was not shown.
+    fn model_error(&self) -> Option<f64> {
+        None
+    }
 
     /// Return the steps so far.
     fn trace(&self) -> &[TraceStep];
-}
-
-/// Settings of a search. A strategy takes those that it knows, and leaves the others unread.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Options {
-    /// Where the search begins; the largest candidates when `None`.
-    pub start: Option<Policy>,
-    /// Weight of the normalised score against the normalised cost saved (paper: 1.5).
-    pub error_weight: f64,
-    /// Most policies whose score the search may ask for; `None` is no limit.
-    /// A step that does not fit is not begun.
-    pub evaluations: Option<u64>,
-    /// Policies that are scored first, those within the target, together with the start; with none
-    /// the start is not scored either.
-    pub anchors: Vec<Policy>,
-    /// From how many of the anchors, the best first, moves up start too. A descent sees the target
-    /// only at its end, where the steps are few and, under noisy scores, partly chance; a climb
-    /// starts from a policy that scored well.
-    pub climbs: u64,
-    /// Most policies that exchanges may ask for on top of the other stages; 0 turns them off.
-    pub exchange_limit: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            start: None,
-            error_weight: 1.5,
-            evaluations: None,
-            anchors: Vec::new(),
-            climbs: 0,
-            exchange_limit: 0,
-        }
-    }
-}
-
-/// Sets up a search for the policy with the lowest score whose cost is within a limit.
-type Create = fn(Arc<Network>, u64, Options) -> Result<Box<dyn Strategy>, SearchError>;
-
-/// The strategies by name; the first is the default.
-const STRATEGIES: [(&str, Create); 1] = [("greedy", |network, limit, options| {
-    Ok(Box::new(GreedySearch::new(network, limit, options)?))
-})];
-
-/// Return the names of the strategies, the default first.
-pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
-    STRATEGIES.iter().map(|&(name, _)| name)
-}
-
-/// Set up a search by the name of its strategy.
-///
-/// # Errors
-/// No strategy of that name, or whatever the strategy refuses: a limit below the smallest reachable
-/// cost, or options that it cannot use.
-pub fn create(
-    name: &str,
-    network: Arc<Network>,
-    limit: u64,
-    options: Options,
-) -> Result<Box<dyn Strategy>, SearchError> {
-    let Some((_, create)) = STRATEGIES.iter().find(|(known, _)| *known == name) else {
-        let known = names().collect::<Vec<_>>().join(", ");
-        return Err(SearchError::UnknownStrategy { name: name.to_owned(), known });
-    };
-    create(network, limit, options)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::network::Layer;
-
-    fn network() -> Arc<Network> {
-        let layer = Layer::new("conv1", &[2, 4], &[8], &[vec![3], vec![5]]).unwrap();
-        Arc::new(Network::new(vec![layer]).unwrap())
-    }
-
-    #[test]
-    fn every_name_creates_a_search_that_ends_within_the_limit() {
-        for name in names() {
-            let mut search = create(name, network(), 4, Options::default()).unwrap();
-            assert!(!search.is_done());
-            while let Some(policies) = search.propose() {
-                assert_eq!(search.num_proposed(), policies.len());
-                search.observe(&vec![1.0; policies.len()]).unwrap();
-            }
-            assert!(search.is_done());
-            assert_eq!((search.limit(), search.network()), (4, &*network()));
-            let result = search.result().unwrap();
-            assert_eq!((result.cost, result.policy), (3, Policy::smallest(&network())));
-            assert_eq!(result.trace, search.trace());
-        }
-    }
-
-    #[test]
-    fn unknown_name_is_refused_with_those_there_are() {
-        let found = create("luck", network(), 4, Options::default()).unwrap_err().to_string();
-        assert!(found.starts_with("strategy luck is not among greedy"), "{found}");
-    }
 }

@@ -1,35 +1,43 @@
 //! What a search did and what came out, as plain data.
-//!
-//! Invariant: applying the changes of all steps in order to the policy a search began at gives the
-//! policy it ended at.
 
-use crate::moves::Move;
+use crate::cost::Costs;
+use crate::moves::Change;
 use crate::policy::Policy;
 
 /// One step of a search, from a policy to the next.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceStep {
+    /// Which of the search's budgets it serves, by position.
+    pub budget: usize,
     /// Why it was taken, in a word of the strategy.
     pub phase: &'static str,
-    /// What changed, each side of a layer at most once.
-    pub changes: Vec<Move>,
+    /// What changed, each side of a layer at most once; against the largest candidates in the first
+    /// step for a budget.
+    pub changes: Vec<Change>,
     /// Score after the step; `None` where the strategy did not ask for it.
     pub score: Option<f64>,
-    /// Cost after the step.
-    pub cost: u64,
+    /// Costs after the step.
+    pub costs: Costs,
 }
 
-/// What came out of a search.
+/// What a model of the scores says of a policy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Prediction {
+    /// Expected score.
+    pub score: f64,
+    /// Standard deviation of what is not known about the policy's expected score.
+    pub deviation: f64,
+}
+
+/// What came out of a search for one budget.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchResult {
-    /// The policy with the lowest score of those the search asked for within the target.
+    /// The policy within the budget that the strategy holds to be the best.
     pub policy: Policy,
-    /// Its score.
-    pub score: f64,
-    /// Its cost, within the target.
-    pub cost: u64,
-    /// Different policies whose score the search asked for.
-    pub num_evaluations: u64,
-    /// The steps, in order.
-    pub trace: Vec<TraceStep>,
+    /// Its costs, within the budget.
+    pub costs: Costs,
+    /// Its score; `None` where it was not evaluated.
+    pub score: Option<f64>,
+    /// What the strategy's model says of it, where it has one.
+    pub predicted: Option<Prediction>,
 }

@@ -10,7 +10,7 @@ FREE = [2, 3, 4]
 def layer(name: str, factor: int, bits: list[int]) -> Layer:
     """Return a layer with the same candidates on both sides, which costs `factor` times both."""
     costs = [[factor * weight * act for act in bits] for weight in bits]
-    return Layer(name, weight_candidates=bits, act_candidates=bits, costs=costs)
+    return Layer(name, weight_candidates=bits, act_candidates=bits, costs=[costs])
 
 
 @pytest.fixture
@@ -27,5 +27,5 @@ def uniform() -> list[list[tuple[int, int]]]:
 
 @pytest.fixture
 def search(network: Network, uniform: list[list[tuple[int, int]]]) -> Search:
-    """A search that has far to go: to 10000 from 14400, 8400 the least."""
-    return Search(network, 10_000, anchors=uniform)
+    """A greedy search that has far to go: to 10000 from 14400, 8400 the least."""
+    return Search(network, [[10_000]], strategy="greedy", uniform=uniform)

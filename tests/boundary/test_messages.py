@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,29 +25,46 @@ from harness._search_rs import (
 
 FREE = [2, 3, 4]
 UNIFORM = [[[8, 8], [weight, act]] for weight in FREE for act in FREE]
+ACTS = [(0, "act"), (1, "act")]
 
 
 def costs(weights: list[int], acts: list[int], factor: int = 300) -> list[list[int]]:
     return [[factor * weight * act for act in acts] for weight in weights]
 
 
-def layer(acts: list[int] = FREE, rows: list[list[int]] | None = None) -> Layer:
-    rows = costs(FREE, acts) if rows is None else rows
-    return Layer("conv", weight_candidates=FREE, act_candidates=acts, costs=rows)
+def layer(acts: list[int] = FREE, *tables: list[list[int]]) -> Layer:
+    tables = tables or (costs(FREE, acts),)
+    return Layer("conv", weight_candidates=FREE, act_candidates=acts, costs=tables)
 
 
-def net() -> Network:
-    stem = Layer("stem", weight_candidates=[8], act_candidates=[8], costs=[[6400]])
-    return Network([stem, layer()])
+def net(**options: Any) -> Network:
+    stem = Layer("stem", weight_candidates=[8], act_candidates=[8], costs=[[[6400]]])
+    return Network([stem, layer()], **options)
 
 
-def new() -> Search:
-    return Search(net(), 9_000, anchors=UNIFORM)
+def tied() -> Network:
+    return Network([layer(), layer()], ties=[ACTS])
+
+
+def opposed() -> Network:
+    """Return a network in which one resource rises with the bits and the other falls."""
+    falling = [[10 - weight - act for act in FREE] for weight in FREE]
+    return Network([layer(FREE, costs(FREE, FREE), falling)], aggregates=["sum", "sum"])
+
+
+def new(**options: Any) -> Search:
+    return Search(net(), [[9_000]], strategy="greedy", uniform=UNIFORM, **options)
 
 
 def started() -> Search:
     search = new()
     search.propose()
+    return search
+
+
+def ended() -> Search:
+    search = new()
+    search.run(lambda policies: [1.0] * len(policies))
     return search
 
 
@@ -81,26 +99,63 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "act candidate 4 of layer conv is listed twice, once is enough; remove one",
     ),
     (
-        lambda: layer(rows=costs([2, 3], FREE)),
+        lambda: layer(FREE, costs([2, 3], FREE)),
         NetworkError,
         {"found": 2, "expected": 3},
         "layer conv has costs for 2 weight candidates, not 3; "
         "give a row per weight candidate, an entry per act candidate",
     ),
     (
-        lambda: layer(rows=costs(FREE, FREE, -1)),
+        lambda: layer(FREE, costs(FREE, FREE, -1)),
         NetworkError,
         {"cost": -4},
         "layer conv costs -4 at 2/2 bits, outside 0..18446744073709551615; choose another unit",
     ),
     (
-        lambda: layer(rows=[[5, 5, 6], [5, 4, 6], [7, 7, 7]]),
+        lambda: layer(FREE, *[costs(FREE, FREE)] * 9),
         NetworkError,
-        {"cost": 4, "least": 5},
-        "layer conv costs 4 at 3/3 bits, below 5 at 2/3; let no cost fall with more bits",
+        {"found": 9, "limit": 8},
+        "layer conv has 9 columns of costs, not 1 to 8; give one per resource",
     ),
     (
-        lambda: Network([layer(rows=[[2**63] * 3] * 3)] * 2),
+        lambda: net(aggregates=["sum", "max"]),
+        NetworkError,
+        {"found": 1, "expected": 2},
+        "layer stem has costs in 1 resources, not 2; give every layer the same",
+    ),
+    (
+        lambda: net(aggregates=["mean"]),
+        NetworkError,
+        {},
+        "mean is not among sum, max; choose one of them",
+    ),
+    (
+        lambda: net(ties=[[(0, "act"), (2, "act")]]),
+        NetworkError,
+        {"index": 2, "limit": 2},
+        "tie names layer 2 of a network of 2 layers; count them from 0",
+    ),
+    (
+        lambda: net(ties=[[(0, "act")], [(0, "act")]]),
+        NetworkError,
+        {},
+        "act side of layer stem stands in two ties; join them into one",
+    ),
+    (
+        lambda: net(ties=[ACTS]),
+        NetworkError,
+        {},
+        "act candidates 2/3/4 of layer conv are not those of layer stem, 8, which it is tied to; "
+        "give both the same",
+    ),
+    (
+        lambda: Search(Network([layer()] * 12, ties=[[(i, "act") for i in range(12)]]), [[10**9]]),
+        NetworkError,
+        {"options": 3**13, "limit": 100_000},
+        "ties join 12 layers, conv the first, in 1594323 ways, above 100000; tie fewer or pin some",
+    ),
+    (
+        lambda: Network([layer(FREE, [[2**63] * 3] * 3)] * 2),
         NetworkError,
         {"total": 2**64, "limit": 2**64 - 1},
         "network costs 18446744073709551616 at its largest candidates, above "
@@ -126,23 +181,67 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "act bits 300 of layer conv are outside 1..32; choose a bit-width in between",
     ),
     (
-        lambda: Search(net(), 9_000, anchors=[[[8, 8], [6, 3]]]),
+        lambda: Search(net(), [[9_000]], uniform=[[[8, 8], [6, 3]]]),
         PolicyError,
         {"bits": 6},
         "weight bits 6 of layer conv are not among its candidates 2/3/4; choose one of them",
     ),
     (
-        lambda: Search(net(), 7599),
+        lambda: Search(tied(), [[9_000]], known=([[[2, 2], [2, 4]]], [1.0])),
+        PolicyError,
+        {"bits": 4, "other_bits": 2},
+        "act bits 4 of layer conv are not the 2 of layer conv, which it is tied to; "
+        "give both the same",
+    ),
+    (
+        lambda: Search(net(), [[7600], [None, 7599]]),
         BudgetError,
-        {"limit": 7599, "smallest_cost": 7600},
-        "limit 7599 is below 7600, the cost of the network with every layer at its smallest "
-        "candidates; raise the limit or unpin a layer",
+        {"found": 2, "expected": 1},
+        "budget has 2 limits, the network has 1 resources; give None for no limit",
+    ),
+    (
+        lambda: Search(net(), [[None]]),
+        BudgetError,
+        {},
+        "budget limits 0 resources, at least 1 is needed; limit one",
+    ),
+    (
+        lambda: Search(net(), []),
+        BudgetError,
+        {},
+        "search has 0 budgets, at least 1 is needed; give one",
+    ),
+    (
+        lambda: ended().shortlist(1, 3),
+        BudgetError,
+        {"budget": 1, "limit": 1},
+        "budget 1 is not among the 1 of the search; count them from 0",
+    ),
+    (
+        lambda: Search(opposed(), [[1200, None], [1200, 2]]),
+        BudgetError,
+        {"budget": 1},
+        "budget 1 is met by no policy: each of its limits can be met, all together cannot; "
+        "raise one of them",
+    ),
+    (
+        lambda: Search(net(), [[7600], [7599]]),
+        BudgetError,
+        {"resource": 0, "limit": 7599, "smallest_cost": 7600},
+        "limit 7599 is below 7600, the least the network costs in resource 0; "
+        "raise the limit or unpin a layer",
     ),
     (
         lambda: started().observe([1.0, 2.0]),
         ScoreError,
         {"found": 2, "expected": 6},
         "evaluation gave 2 scores for 6 policies; return one per policy",
+    ),
+    (
+        lambda: started().observe([[1.0, 2.0]] * 5 + [[3.0]]),
+        ScoreError,
+        {"index": 5, "found": 1, "expected": 2},
+        "score 5 has 1 parts, not 2; return a row of equal length for each",
     ),
     (
         lambda: new().run(lambda policies: [float("nan")] * len(policies)),
@@ -157,19 +256,26 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "evaluation gave NoneType, not 6 numbers; return one float per policy",
     ),
     (
-        lambda: Search(net(), 9_000, strategy="luck"),
+        lambda: Search(net(), [[9_000]], strategy="luck"),
         OptionError,
         {},
         f"strategy luck is not among {', '.join(STRATEGIES)}; choose one of them",
     ),
     (
-        lambda: Search(net(), 9_000, error_weight=-0.5),
+        lambda: new(error_weight=-0.5),
         OptionError,
         {"value": -0.5},
         "error_weight is -0.5, not a finite number of at least 0; the usual value is 1.5",
     ),
     (
-        lambda: Search(net(), 9_000, evaluations=0),
+        lambda: Search(net(), [[9_000]], strategy="guided", refine_share=1.5),
+        OptionError,
+        {"value": 1.5},
+        "refine_share is 1.5, not a finite number of at least 0, or for refine_share a share up "
+        "to 1; leave it out for the default",
+    ),
+    (
+        lambda: Search(net(), [[9_000]], evaluations=0),
         OptionError,
         {},
         "evaluations is 0, at least 1 is needed; leave it out for no limit",
@@ -181,7 +287,7 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "1 scores arrived while 0 policies are proposed; call propose first",
     ),
     (
-        lambda: new().result(),
+        lambda: new().results(),
         StateError,
         {},
         "search has not ended, it still needs scores; propose and observe until None",
@@ -225,7 +331,7 @@ def test_search_goes_on_after_a_score_that_is_not_finite(value: float) -> None:
         search.observe([0.0] * 5 + [value])
     assert caught.value.index == 5
     np.testing.assert_array_equal(search.propose(), first)
-    assert search.run(lambda policies: [1.0] * len(policies)).score == 1.0
+    assert search.run(lambda policies: [1.0] * len(policies))[0].score == 1.0
 
 
 @pytest.mark.parametrize("kind", [BudgetError, NetworkError, PolicyError, ScoreError])

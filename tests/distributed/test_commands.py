@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from folder_contents import files_under
 from rank_processes import (
     ROOT,
     bare_environment,
@@ -67,9 +68,104 @@ def test_all_ranks_search_the_checkpoint_that_rank_0_chose(demo, tmp_path):
     assert (told.code, silent.code) == (0, 0), (told, silent)
     assert told.err.count(f"{newest} is passed over, the one before is used: ") == 1
     assert (silent.out, silent.err) == ("", "")
-    journal = (tmp_path / "found/greedy_45pct/journal.jsonl").read_text().splitlines()[0]
+    journal = (tmp_path / "found/journal.jsonl").read_text().splitlines()[0]
     before = newest_checkpoint(RunDir(first))
     assert json.loads(journal)["weights"] == weights_digest(before)
+
+
+ENDED = "error: a rank ended while the others needed it; what was saved is kept"
+SEARCH = ("--target-bitops", "60%", "--target-bitops", "45%", "--evaluations", 60)
+
+
+def launch(*command, **variables):
+    environment = bare_environment(**variables)
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    return subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True,
+        check=False, timeout=110,
+    )  # fmt: skip
+
+
+def alone(*command):
+    done = launch(sys.executable, "-m", "harness", *command)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("strategy", ["guided", "greedy"])
+def test_two_ranks_leave_the_files_of_one_process(demo, tmp_path, strategy):
+    """The journal to the byte: the same questions in the same order, and the same scores."""
+    command = ("search", "--run", demo[0], *SEARCH, "--strategy", strategy)
+    ranks = run_two(*command, "--out", tmp_path / "two", "--json")
+    assert [rank.code for rank in ranks] == [0, 0], ranks
+    assert len(json.loads(ranks[0].out)["targets"]) == 2
+    assert (ranks[1].out, ranks[1].err) == ("", "")
+    alone(*command, "--out", tmp_path / "one")
+    found = files_under(tmp_path / "two")
+    assert set(found) == {
+        "journal.jsonl",
+        *(f"{strategy}_{share}pct/{name}.json" for share in (60, 45)
+          for name in ("policy", "frontier")),
+    }  # fmt: skip
+    assert found == files_under(tmp_path / "one")
+
+
+LONG_SEARCH = ("--target-bitops", "45%", "--evaluations", 200)
+
+
+def wait_until_evaluated(journal):
+    """Wait for the first batch of a search: header, mark of its beginning, batch."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline and not (
+        journal.exists() and journal.read_bytes().count(b"\n") > 2
+    ):
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def whole_search(demo, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    alone("search", "--run", demo[0], *LONG_SEARCH, "--out", folder)
+    return files_under(folder)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_search_that_lost_a_rank_goes_on_in_one_process(demo, whole_search, tmp_path, victim):
+    command = ("search", "--run", demo[0], *LONG_SEARCH, "--out", tmp_path)
+    with two_ranks(*command) as processes:
+        wait_until_evaluated(tmp_path / "journal.jsonl")
+        processes[victim].send_signal(signal.SIGKILL)
+        survivor = ended(processes[1 - victim], timeout=60)
+    assert survivor.code == 2, survivor
+    assert [error[: len(ENDED)] for error in survivor.errors] == [ENDED], survivor.err
+    assert "Traceback" not in survivor.err
+    assert set(files_under(tmp_path)) - {".lock"} == {"journal.jsonl"}
+    alone(*command, "--resume")
+    assert files_under(tmp_path) == whole_search
+
+
+def test_a_signal_to_both_ranks_stops_a_search_once(demo, whole_search, tmp_path):
+    command = ("search", "--run", demo[0], *LONG_SEARCH, "--out", tmp_path)
+    with two_ranks(*command) as processes:
+        wait_until_evaluated(tmp_path / "journal.jsonl")
+        for process in processes:
+            process.send_signal(signal.SIGUSR1)
+        ranks = [ended(process) for process in processes]
+    assert [rank.code for rank in ranks] == [138, 138], ranks
+    (error,) = ranks[0].errors + ranks[1].errors
+    assert error.startswith("error: stopped by SIGUSR1, what was done is kept; ")
+    again = run_two(*command, "--resume")
+    assert [rank.code for rank in again] == [0, 0], again
+    assert files_under(tmp_path) == whole_search
+
+
+def test_a_journal_that_rank_0_refuses_ends_both_in_one_line(demo, tmp_path):
+    (tmp_path / "journal.jsonl").write_text("mine\n")
+    ranks = run_two("search", "--run", demo[0], *SEARCH, "--out", tmp_path)
+    assert [rank.code for rank in ranks] == [2, 2], ranks
+    (error,) = ranks[0].errors + ranks[1].errors
+    assert f"line 1 of {tmp_path / 'journal.jsonl'} is damaged" in error
+    assert "Traceback" not in ranks[0].err + ranks[1].err
 
 
 @pytest.mark.parametrize(
@@ -113,7 +209,6 @@ def test_a_mistake_of_one_rank_alone_is_told(tmp_path):
     assert [error for error in alone.errors if "unknown key train.speed" in error]
 
 
-ENDED = "error: a rank ended while the others needed it; what was saved is kept"
 SILENT = "error: a rank did not answer within 4 seconds"
 
 
@@ -168,15 +263,6 @@ def test_a_signal_to_both_ranks_saves_once_and_says_so_once(tmp_path):
     assert [rank.code for rank in ranks] == [138, 138], ranks
     (error,) = ranks[0].errors + ranks[1].errors
     assert error.startswith("error: stopped by a signal at step ")
-
-
-def launch(*command, **variables):
-    environment = bare_environment(**variables)
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    return subprocess.run(
-        [str(word) for word in command], env=environment, capture_output=True, text=True,
-        check=False, timeout=110,
-    )  # fmt: skip
 
 
 def test_torchrun_needs_no_variable_on_cpus(tmp_path):

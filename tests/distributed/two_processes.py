@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def _search(run: RunDir, *, resume: bool) -> dict:
-    journal = run.path / "search/greedy_30pct/journal.jsonl"
+    journal = run.path / "search/journal.jsonl"
     if resume and int(os.environ["RANK"]) == 0:
         content = journal.read_bytes()
         journal.write_bytes(content[: 2 * len(content) // 3])  # As a kill leaves it.

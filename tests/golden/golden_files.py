@@ -4,7 +4,8 @@ They were written by commit d939c65, one thread, before any wall of the program 
 `loss_curves.json` (20 steps of a supernet and of a float network), `runs/format1/finished` (that
 supernet, searched under 30 % within 60 evaluations), `runs/format1/stopped` (the same, stopped
 after step 13 of 20), `evaluation.json` (accuracy of the finished run), `search_traces.json` (the
-engine, made-up errors). `record.py` adds the runs again whenever a format changes.
+greedy engine, made-up errors: the same steps still, but under a limit evolution now spends what
+they leave over). `record.py` adds the runs again whenever a format changes.
 
 `exact_clip_ends.json` has the supernet's losses and weights since gradients stop exactly at the
 ends of the clip range. Before, they passed up to 2^-16 step sizes beyond: 3 of the 30 million

@@ -53,7 +53,7 @@ def main() -> None:
         return
     folder = FOLDER / "runs" / sys.argv[1]
     run = train(config, out=folder / "finished")
-    search(run, ["30%"], options=SearchOptions(evaluations=60))
+    search(run, ["30%"], options=SearchOptions(strategy="greedy", evaluations=60))
     with signal_in_step(signal.SIGTERM, STOPPED_AFTER), contextlib.suppress(Stopped):
         train(config, out=folder / "stopped")
     for part in ("finished", "stopped"):

@@ -27,7 +27,9 @@ from safetensors.torch import load_file
 
 from harness.errors import RunError
 from harness.models import create_model
+from harness.problem.budget import target_budget
 from harness.problem.cost import bitops
+from harness.problem.policy import Policy
 from harness.quant.convert import describe_network
 from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.config import ModelConfig, QuantConfig, load_config
@@ -36,7 +38,7 @@ from harness.run.policy_file import load_policy
 from harness.run.state_file import check_configuration, written_format
 from harness.runtime import create_accelerator
 from harness.search.driver import SearchOptions, search
-from harness.search.engine import EngineOptions, run_search
+from harness.search.engine import STRATEGIES, EngineOptions, SearchProblem, run_search
 from harness.trained_run import load_run
 from harness.training import loop
 from harness.training.assemble import assemble
@@ -75,10 +77,22 @@ def losses(run, names):
     return {name: [row[name] for row in rows] for name in ("step", *names)}
 
 
-def journalled(folder):
+def journalled(folder, values):
+    """Return what a journal holds of each policy; `values` is the key of it in a line."""
     lines = (folder / "journal.jsonl").read_text().splitlines()[1:]
-    policies = [tuple(map(tuple, bits)) for line in lines for bits in json.loads(line)["policies"]]
-    return dict.fromkeys(policies).keys()
+    rows = [json.loads(line) for line in lines]
+    pairs = [pair for row in rows for pair in zip(row["policies"], row[values], strict=True)]
+    return {tuple(map(tuple, bits)): value for bits, value in pairs}
+
+
+def counted(folder):
+    """Return wrong images by policy, as an older version left them."""
+    return journalled(folder, "errors")
+
+
+def evaluated(folder):
+    """Return the policies that searches of a folder had evaluated."""
+    return journalled(folder, "scores").keys()
 
 
 def check_losses(found, rows, names):
@@ -202,27 +216,57 @@ def test_old_run_is_evaluated_as_it_was(finished, written_in):
     )
 
 
-def test_old_search_goes_on_from_its_journal_and_finds_the_same(finished):
+def test_old_search_goes_on_from_its_counts_and_takes_the_same_steps(finished):
     folder = finished.path / "search/greedy_30pct"
     before = json.loads((folder / "policy.json").read_text())
-    evaluated = journalled(folder)
-    (outcome,) = search(finished, ["30%"], options=SearchOptions(evaluations=60, resume=True))
+    journal = (folder / "journal.jsonl").read_bytes()
+    counts = counted(folder)
+    options = SearchOptions(strategy="greedy", evaluations=60, resume=True)
+    (outcome,) = search(finished, ["30%"], options=options)
     after = json.loads((folder / "policy.json").read_text())
-    assert outcome.evaluations == before["provenance"]["evaluations"]
+    assert after["provenance"]["score"] == "errors"
     assert after["provenance"]["trace"] == before["provenance"]["trace"]
-    assert journalled(folder) == evaluated  # Nothing was evaluated again.
-    if is_recording_machine():  # Elsewhere another of two close finalists may win.
-        assert after["layers"] == before["layers"]
-        assert after["accuracy"] == before["accuracy"]
+    # What the greedy search left over of its evaluations is spent now, and nothing counted again.
+    assert outcome.evaluations == 60 == len(counts) + len(evaluated(finished.path / "search"))
+    assert evaluated(finished.path / "search").isdisjoint(counts)
+    assert (folder / "journal.jsonl").read_bytes() == journal
+    if outcome.best.policy.bits in counts:
+        assert outcome.score == counts[outcome.best.policy.bits] / 100
+    network = finished.load_network()
+    frontier = json.loads((folder / "frontier.json").read_text())["policies"]
+    for row in frontier:  # Old counts stand beside new scores.
+        bits = tuple(map(tuple, row["bits"]))
+        assert row["bitops"] == bitops(network, Policy(bits))
+        assert bits not in counts or row["score"] == counts[bits] / 100
+    if is_recording_machine():
+        best, recorded = after["accuracy"]["search"], before["accuracy"]["search"]
+        assert best >= recorded
+        if best == recorded:
+            assert after["bitops"] <= before["bitops"]
 
 
-def test_old_run_is_searched_under_another_budget(finished):
-    (outcome,) = search(finished, ["40%"], options=SearchOptions(evaluations=20))
-    assert outcome.best.bitops <= outcome.limit
+def test_old_counts_are_no_scores_of_another_kind(tiny, finished):
+    train(load_config(None, overrides=[*tiny, "search.score=kl"]), out=finished.path)
+    counts = counted(finished.path / "search/greedy_30pct")
+    options = SearchOptions(strategy="greedy", evaluations=30, resume=True)
+    (outcome,) = search(finished, ["30%"], options=options)
+    assert len(evaluated(finished.path / "search")) == outcome.evaluations == 30
+    assert not evaluated(finished.path / "search").isdisjoint(counts)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_old_run_is_searched_under_another_budget(finished, strategy):
+    options = SearchOptions(strategy=strategy, evaluations=20)
+    (outcome,) = search(finished, ["40%"], options=options)
+    network = finished.load_network()
+    assert outcome.budget.allows(network, outcome.best.policy)
+    assert outcome.evaluations <= 20
+    found = load_policy(finished.path / f"search/{strategy}_40pct/policy.json", network)
+    assert found == outcome.best.policy
 
 
 @pytest.mark.parametrize("name", golden("search_traces.json")["traces"])
-def test_search_takes_the_steps_it_took(name):
+def test_greedy_search_takes_the_steps_it_took(name):
     model, share, limit = name.split()
     size = {"resnet8": (1, 8, 8), "resnet20": (3, 32, 32)}[model]
     float_model = create_model(
@@ -231,16 +275,30 @@ def test_search_takes_the_steps_it_took(name):
     network = describe_network(
         float_model, name=model, input_size=size, num_classes=10, config=QuantConfig()
     )
+    asked = []
+
+    def evaluate(policies):
+        asked.extend(policies.tolist())
+        return made_up_errors(policies)
+
+    budget = target_budget(share, network)
     found = run_search(
-        network,
-        bitops(network, network.candidates.largest) * int(share.rstrip("%")) // 100,
-        made_up_errors,
-        candidates=network.candidates,
+        SearchProblem(network=network, candidates=network.candidates, budgets=[budget]),
+        evaluate,
         options=EngineOptions(
-            error_weight=1.5, evaluations=None if limit == "None" else int(limit)
+            strategy="greedy", evaluations=None if limit == "None" else int(limit)
         ),
     )
     expected = golden("search_traces.json")["traces"][name]
-    assert [list(pair) for pair in found.policy.bits] == expected["policy"]
-    assert (found.score, found.num_evaluations) == (expected["error"], expected["evaluations"])
     assert json.loads(json.dumps(found.trace)) == expected["trace"]
+    # The same policies, then under a limit others until it is spent.
+    first, others = asked[: expected["evaluations"]], asked[expected["evaluations"] :]
+    (best,) = found.shortlists[0]
+    assert found.num_evaluations == len(asked)
+    assert len(asked) == (expected["evaluations"] if limit == "None" else int(limit))
+    assert (expected["policy"] in first, expected["policy"] in others) == (True, False)
+    within = [bits for bits in first if budget.allows(network, Policy(bits))]
+    assert min(made_up_errors(within)) == expected["error"]
+    if min(made_up_errors([*within, *others])) == expected["error"]:
+        assert [list(pair) for pair in best.policy.bits] == expected["policy"]
+    assert best.score == min(made_up_errors([best.policy.bits, expected["policy"]]))

@@ -1,7 +1,9 @@
 """A small trained run that the journeys share, and the command line as a user meets it."""
 
 import json
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,13 @@ from harness.training.trainer import train
 @pytest.fixture(scope="session")
 def trained_run(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     return train(quick_config(), out=tmp_path_factory.mktemp("runs") / "digits")
+
+
+@pytest.fixture
+def run(trained_run: RunDir, tmp_path: Path) -> Path:
+    """A copy, so that each test has its own search folder."""
+    shutil.copytree(trained_run.path, tmp_path / "run")
+    return tmp_path / "run"
 
 
 @pytest.fixture

@@ -48,10 +48,11 @@ def add_images(images):
 
 
 def commands(run, images):
+    search = ("search", "--run", run, "--evaluations", 6)
     return {
         "eval": ("eval", "--run", run, "--policy", "4/4"),
-        "search": ("search", "--run", run, "--target-bitops", "70%"),
-        "resume": ("search", "--run", run, "--target-bitops", "60%", "--resume"),
+        "search": (*search, "--target-bitops", "70%"),
+        "resume": (*search, "--target-bitops", "60%", "--resume"),
     }
 
 
@@ -92,8 +93,7 @@ def test_run_checkpoint_and_journal_carry_the_same_identity(run):
     for checkpoint in (run / "checkpoints").iterdir():
         assert load_state(checkpoint)["data"] == identity
     assert identity.class_names == ("ant", "bee")
-    (journal,) = run.glob("search/*/journal.jsonl")
-    header = json.loads(journal.read_text().splitlines()[0])
+    header = json.loads((run / "search/journal.jsonl").read_text().splitlines()[0])
     assert header["data"] == identity.to_json()
 
 

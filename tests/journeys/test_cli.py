@@ -44,12 +44,26 @@ def test_bitops_table_has_a_total(harness):
     assert "total" in out
 
 
+def test_bitops_by_every_convention_beside_the_ledger(harness, harness_json):
+    command = ("bitops", "resnet8", "--num-classes", 10)
+    values = harness_json(*command, "--convention", "all")
+    totals = values["bitops_by_convention"]
+    assert list(totals) == ["paper", "first-activation-32", "ends-excluded", "uniform"]
+    for name, total in totals.items():
+        alone = harness_json(*command, "--convention", name)
+        assert (alone["convention"], alone["bitops"]) == (name, total)
+        assert sum(layer["bitops"] for layer in alone["layers"]) == total
+        assert sum(layer["bitops_by_convention"][name] for layer in values["layers"]) == total
+    code, out, _ = harness(*command, "--convention", "all")
+    assert (code, "306.2M" in out, "192.9M" in out) == (0, True, True)
+
+
 def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
     found = harness_json(
         "search", "--run", trained_run.path, "--target-bitops", "40%", "--evaluations", 30,
         "--out", tmp_path,
     )  # fmt: skip
-    arguments = ["bitops", "resnet8", "--policy", tmp_path / "greedy_40pct/policy.json"]
+    arguments = ["bitops", "resnet8", "--policy", tmp_path / "guided_40pct/policy.json"]
     size = ["--input-size", 8, "--in-channels", 1, "--num-classes", 10]
     assert harness_json(*arguments, *size)["bitops"] == found["bitops"]
 
@@ -58,7 +72,7 @@ def test_bitops_of_a_policy_file(trained_run, harness_json, tmp_path):
     ("arguments", "message"),
     [
         (("bitops", "resnet19"), "did you mean"),
-        (("bitops", "resnet18", "--convention", "mine"), "the only one is paper"),
+        (("bitops", "resnet18", "--convention", "mine"), "choose all or one of paper, first"),
         (("bitops", "resnet8", "--policy", "p.json", "--act-bits", "4"), "exclude each other"),
         (("bitops", "resnet8", "--policy", "p.json"), "policy p.json cannot be read"),
         (("eval", "--run", "nowhere", "--policy", "4/4"), "nowhere is not a run"),

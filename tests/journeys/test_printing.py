@@ -26,8 +26,8 @@ def test_folders_survive_a_search_and_an_evaluation(run, tmp_path, harness):
     search = ("search", "--run", run, "--target-bitops", "60%", "--evaluations", 3, "--out", out)
     code, printed, err = harness(*search)
     assert (code, "Traceback" in err) == (0, False), err
-    assert f"artefacts: {run}  {out}/greedy_60pct\n" in printed
-    policy = out / "greedy_60pct" / "policy.json"
+    assert f"artefacts: {run}  {out}/guided_60pct\n" in printed
+    policy = out / "guided_60pct" / "policy.json"
     code, printed, err = harness("eval", "--run", run, "--policy", policy)
     assert (code, f" {policy} " in printed) == (0, True), printed + err
 

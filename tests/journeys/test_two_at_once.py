@@ -72,7 +72,8 @@ def test_a_killed_training_is_in_nobodys_way(training, harness):
 
 def test_of_two_searches_into_one_folder_one_is_refused(tmp_path, trained_run):
     run = RunDir(shutil.copytree(trained_run.path, tmp_path / "run"))
-    search = ("search", "--run", run.path, "--target-bitops", "40%", "--json")
+    target = ("--target-bitops", "40%", "--evaluations", 120)
+    search = ("search", "--run", run.path, *target, "--json")
     both = [started(*search), started(*search)]
     ended = [(*process.communicate(timeout=120), process.returncode) for process in both]
     codes = sorted(code for _, _, code in ended)

@@ -109,6 +109,33 @@ def test_batches_are_of_the_first_images_of_a_split(run):
     assert (whole.num_images, part.num_images) == (len(trained.splits.search), 30)
 
 
+def test_proposals_are_scored_by_the_setting(run):
+    trained = load_run(run)
+    largest, smallest = trained.candidates.largest, trained.candidates.smallest
+    # A run of this age was searched by errors, and still is.
+    assert trained.config.search.score == "errors"
+    wrong = trained.count_wrong_proposals([largest, smallest])
+    parts = trained.score_proposals([largest, smallest])
+    assert parts.shape == (2, 32)
+    assert parts.sum(axis=1).tolist() == wrong
+    search = trained.config.search.model_copy(update={"score": "kl"})
+    by_kl = replace(trained, config=trained.config.model_copy(update={"search": search}))
+    amounts = []
+    parts = by_kl.score_proposals([largest, smallest], on_progress=amounts.append)
+    assert not parts[0].any()
+    assert parts[1].all()
+    assert sum(amounts) == pytest.approx(2)
+
+
+def test_accuracy_is_the_share_of_right_images(run):
+    trained = load_run(run)
+    policies = [trained.candidates.largest, trained.candidates.smallest]
+    right = trained.right_images(policies, split="test")
+    assert right.shape == (2, len(trained.splits.test))
+    assert trained.accuracy(policies, split="test") == pytest.approx(right.mean(axis=1))
+    assert right[0].mean() != right[1].mean()
+
+
 def test_run_may_take_what_its_network_may(run):
     trained = load_run(run)
     assert trained.candidates == run.load_network().candidates

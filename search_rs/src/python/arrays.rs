@@ -55,17 +55,23 @@ pub(super) fn read_policies(
     Ok(rows.map(|row| Policy::from_row(network, row)).collect::<Result<_, _>>()?)
 }
 
-/// Read integers of shape (layers, 2) as a policy.
-pub(super) fn read_policy(policy: &Bound<'_, PyAny>, network: &Network) -> PyResult<Policy> {
-    let batch = PyTuple::new(policy.py(), [policy])?;
-    let row = read_rows(batch.as_any(), network)?;
-    Ok(Policy::from_row(network, row.as_bytes())?)
-}
-
-/// Read a one-dimensional array or a sequence of numbers.
-pub(super) fn read_scores(scores: &Bound<'_, PyAny>, expected: usize) -> PyResult<Vec<f64>> {
+/// Read a number, or a row of parts, for each policy.
+pub(super) fn read_score_rows(
+    scores: &Bound<'_, PyAny>,
+    expected: usize,
+) -> PyResult<Vec<Vec<f64>>> {
+    let row = |score: Bound<'_, PyAny>| -> PyResult<Vec<f64>> {
+        match score.extract::<f64>() {
+            Ok(number) => Ok(vec![number]),
+            // Not a number: a row of them, or nothing that can be read.
+            Err(problem) => match score.try_iter() {
+                Ok(parts) => parts.map(|part| part?.extract()).collect(),
+                Err(_) => Err(problem),
+            },
+        }
+    };
     let read =
-        || -> PyResult<Vec<f64>> { scores.try_iter()?.map(|score| score?.extract()).collect() };
+        || -> PyResult<Vec<Vec<f64>>> { scores.try_iter()?.map(|score| row(score?)).collect() };
     read().map_err(|error: PyErr| {
         if !error.is_instance_of::<PyTypeError>(scores.py()) {
             return error;

@@ -23,7 +23,12 @@ create_exception!(
     SearchError,
     "A policy is not one of the network."
 );
-create_exception!(harness._search_rs, BudgetError, SearchError, "No policy meets the limit.");
+create_exception!(
+    harness._search_rs,
+    BudgetError,
+    SearchError,
+    "A budget is not valid, or no policy meets it."
+);
 create_exception!(harness._search_rs, ScoreError, SearchError, "Scores cannot be used.");
 create_exception!(harness._search_rs, OptionError, SearchError, "A setting is out of range.");
 create_exception!(harness._search_rs, StateError, SearchError, "A call comes at the wrong time.");
@@ -45,20 +50,34 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         | E::CandidateTwice { .. }
         | E::CostCount { .. }
         | E::CostRange { .. }
-        | E::CostFalls { .. }
+        | E::ResourceCount { .. }
+        | E::LayerResources { .. }
+        | E::TieLayer { .. }
+        | E::TiedTwice { .. }
+        | E::TieCandidates { .. }
+        | E::TieTooLarge { .. }
+        | E::UnknownWord { .. }
         | E::CostSum { .. } => NetworkError::new_err(text),
         E::PolicyLength { .. }
         | E::PolicyShape { .. }
         | E::PolicyType { .. }
         | E::BitsRange { .. }
-        | E::NotCandidate { .. } => PolicyError::new_err(text),
-        E::BudgetTooSmall { .. } => BudgetError::new_err(text),
-        E::ScoreCount { .. } | E::ScoreNotFinite { .. } | E::ScoreType { .. } => {
-            ScoreError::new_err(text)
-        }
-        E::UnknownStrategy { .. } | E::ErrorWeight { .. } | E::NoEvaluations => {
-            OptionError::new_err(text)
-        }
+        | E::NotCandidate { .. }
+        | E::BrokenTie { .. } => PolicyError::new_err(text),
+        E::BudgetTooSmall { .. }
+        | E::BudgetUnreachable { .. }
+        | E::LimitCount { .. }
+        | E::NoLimit
+        | E::NoBudget
+        | E::UnknownBudget { .. } => BudgetError::new_err(text),
+        E::ScoreCount { .. }
+        | E::ScoreParts { .. }
+        | E::ScoreNotFinite { .. }
+        | E::ScoreType { .. } => ScoreError::new_err(text),
+        E::UnknownStrategy { .. }
+        | E::ErrorWeight { .. }
+        | E::GuidedSetting { .. }
+        | E::NoEvaluations => OptionError::new_err(text),
         E::NothingProposed { .. } | E::NotFinished | E::Busy => StateError::new_err(text),
     };
     for (name, number) in error.numbers() {

@@ -6,11 +6,9 @@
 use std::sync::Arc;
 
 use crate::common;
-use search_rs::greedy::GreedySearch;
-use search_rs::moves::Costed;
 use search_rs::network::Network;
 use search_rs::policy::Policy;
-use search_rs::strategy::Options;
+use search_rs::strategy::greedy::{Greedy, GreedySettings};
 
 const NUM_NETWORKS: u64 = 200;
 
@@ -60,37 +58,27 @@ fn score(table: &Table, policy: &Policy) -> f64 {
         .sum()
 }
 
-/// Return every policy with its cost.
-fn all(network: &Network) -> Vec<Costed> {
-    let num_sides = u32::try_from(2 * network.num_layers()).unwrap();
-    let row = |code: usize| -> Vec<u8> {
-        (0..num_sides).map(|side| [2, 3, 4, 5][code / 4_usize.pow(side) % 4]).collect()
-    };
-    let policies = (0..4_usize.pow(num_sides)).map(|code| Policy::from_row(network, &row(code)));
-    policies.map(|policy| Costed::new(network, policy.unwrap())).collect()
-}
-
 /// Share of searches that end at the optimum, mean gap, worst gap.
 fn measure(climbs: u64, exchange_limit: u64) -> (f64, f64, f64) {
     let mut random = Random(1);
     let (mut num_equal, mut sum, mut worst, mut count) = (0_u32, 0.0, 0.0_f64, 0_u32);
     for _ in 0..NUM_NETWORKS {
         let (network, table) = draw(&mut random);
-        let everything = all(&network);
+        let everything = common::all(&network);
         let network = Arc::new(network);
-        let (smallest, largest) =
-            (everything[0].cost, Costed::new(&network, Policy::largest(&network)).cost);
-        let range = score(&table, &everything[0].policy);
+        let cost = |policy: &Policy| common::cost_of(&network, policy);
+        let range = score(&table, &Policy::smallest(&network));
         for percent in [25, 50, 75] {
-            let target = smallest + (largest - smallest) * percent / 100;
-            let within = everything.iter().filter(|costed| costed.cost <= target);
-            let scores = within.map(|costed| score(&table, &costed.policy));
+            let target = common::target(&network, 0, percent);
+            let within = everything.iter().filter(|policy| cost(policy) <= target);
+            let scores = within.map(|policy| score(&table, policy));
             let optimum = scores.min_by(f64::total_cmp).unwrap();
-            let anchors = common::uniform(&network);
-            let options = Options { anchors, climbs, exchange_limit, ..Options::default() };
-            let mut search = GreedySearch::new(Arc::clone(&network), target, options).unwrap();
+            let settings = GreedySettings { climbs, exchange_limit, ..GreedySettings::default() };
+            let problem = common::problem(&network, &[target], 0);
+            let search = Greedy::new(&problem, 0, settings).unwrap();
+            let mut search = common::session(problem, search, None);
             let found = common::run(&mut search, |policy| score(&table, policy), &mut Vec::new());
-            let gap = (found.unwrap().score - optimum) / range;
+            let gap = (found.unwrap()[0].score.unwrap() - optimum) / range;
             assert!(gap >= 0.0, "better than the optimum");
             num_equal += u32::from(gap < 1e-12);
             sum += gap;

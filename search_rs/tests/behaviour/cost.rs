@@ -2,10 +2,15 @@
 
 use crate::common;
 use proptest::prelude::*;
-use search_rs::cost;
+use search_rs::budget::smallest_cost;
+use search_rs::cost::{self, Aggregate};
 use search_rs::moves::{Costed, single_moves};
 use search_rs::network::Network;
 use search_rs::policy::Policy;
+
+fn either(max_layers: usize) -> impl Strategy<Value = std::sync::Arc<Network>> {
+    prop_oneof![common::networks(max_layers), common::tied_networks(max_layers)]
+}
 
 /// Walk from the largest policy by the moves that `picks` selects.
 fn walk(network: &Network, picks: &[usize]) -> Costed {
@@ -22,40 +27,42 @@ fn walk(network: &Network, picks: &[usize]) -> Costed {
 proptest! {
     #[test]
     fn cost_after_moves_equals_a_full_recount(
-        network in common::networks(12), picks in prop::collection::vec(0..1000_usize, 0..60),
+        network in either(12), picks in prop::collection::vec(0..1000_usize, 0..60),
     ) {
         let costed = walk(&network, &picks);
-        prop_assert_eq!(costed.cost, cost::of_policy(&network, &costed.policy));
+        prop_assert_eq!(costed.costs, cost::of_policy(&network, &costed.policy));
         for change in single_moves(&network, &costed.policy) {
             let next = costed.after(&network, change);
-            prop_assert_eq!(next.cost, cost::of_policy(&network, &next.policy));
+            prop_assert_eq!(next.costs, cost::of_policy(&network, &next.policy));
         }
     }
 
     #[test]
-    fn cost_is_additive_over_layers(
-        network in common::networks(12), picks in prop::collection::vec(0..1000_usize, 0..60),
+    fn cost_is_the_sum_or_the_largest_over_layers(
+        network in either(12), picks in prop::collection::vec(0..1000_usize, 0..60),
     ) {
         let policy = walk(&network, &picks).policy;
         let layers = network.layers().iter().zip(policy.layers());
-        let alone = layers.map(|(layer, &bits)| {
-            let one = Network::new(vec![layer.clone()]).unwrap();
-            cost::of_rows(&one, &[bits.weight.get(), bits.act.get()]).unwrap()[0]
-        });
-        let total: u64 = alone.sum();
-        prop_assert_eq!(cost::of_policy(&network, &policy), total);
+        let alone: Vec<_> = layers.map(|(layer, &bits)| cost::of_layer(layer, bits)).collect();
+        let total = cost::of_policy(&network, &policy);
+        for (resource, kind) in network.aggregates().iter().enumerate() {
+            let each = alone.iter().map(|costs| costs.get(resource));
+            let expected = match kind {
+                Aggregate::Sum => each.sum::<u64>(),
+                Aggregate::Max => each.max().unwrap(),
+            };
+            prop_assert_eq!(total.get(resource), expected);
+        }
         prop_assert_eq!(cost::of_rows(&network, &common::row(&policy)).unwrap(), [total]);
     }
 
     #[test]
-    fn cost_never_rises_with_a_down_move_nor_falls_with_an_up_move(
-        network in common::networks(12), picks in prop::collection::vec(0..1000_usize, 0..60),
+    fn no_policy_costs_less_than_the_smallest_cost(
+        network in either(12), picks in prop::collection::vec(0..1000_usize, 0..60),
     ) {
-        let costed = walk(&network, &picks);
-        for change in single_moves(&network, &costed.policy) {
-            let (before, after) = (costed.cost, costed.after(&network, change).cost);
-            let (least, most) = if change.is_down() { (after, before) } else { (before, after) };
-            prop_assert!(least <= most);
+        let costs = walk(&network, &picks).costs;
+        for resource in 0..network.num_resources() {
+            prop_assert!(smallest_cost(&network, resource) <= costs.get(resource));
         }
     }
 }

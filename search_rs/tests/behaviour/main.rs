@@ -5,4 +5,7 @@
 mod brute_force;
 mod common;
 mod cost;
+mod draw;
 mod greedy;
+mod knapsack;
+mod session;

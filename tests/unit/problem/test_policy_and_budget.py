@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from small_network import NETWORK, layer
 
 from harness.errors import BudgetError
-from harness.problem import budget
-from harness.problem.budget import Units, format_amount, parse_target
+from harness.problem.budget import format_amount, parse_target
 from harness.problem.cost import (
     BITOPS,
-    WEIGHT_BITS,
+    WEIGHT_BYTES,
     Resource,
     bitops,
     cost_table,
@@ -24,6 +23,7 @@ from harness.problem.cost import (
     weight_bytes,
 )
 from harness.problem.policy import Policy
+from harness.problem.units import Units
 from harness.quant.convert import describe_network
 from harness.run.config import QuantConfig
 
@@ -47,7 +47,7 @@ def test_every_total_follows_from_the_formula_of_its_layers() -> None:
     policy = Policy([(8, 8), (3, 2), (6, 5), (8, 8)])
     rows = ledger(NETWORK, policy)
     assert policy_cost(NETWORK, policy, BITOPS) == sum(row.bitops for row in rows)
-    assert policy_cost(NETWORK, policy, WEIGHT_BITS) == sum(row.size_bits for row in rows)
+    assert policy_cost(NETWORK, policy, WEIGHT_BYTES) == sum(row.size_bits for row in rows)
     table = cost_table(NETWORK, NETWORK.candidates, BITOPS)
     assert [len(rows) * len(rows[0]) for rows in table] == [1, 25, 25, 1]
     assert (table[1][3][4], table[1][0][0]) == (rows[1].bitops, 36 * 331)
@@ -96,10 +96,11 @@ def test_the_least_that_a_refusal_names_can_be_typed(macs: int) -> None:
     assert bitops(network, network.candidates.smallest) <= parse_target(named, network)
 
 
-def test_another_resource_has_its_own_units_and_words(monkeypatch) -> None:
-    latency = Resource(name="latency", unit="seconds", of_layer=lambda layer, w, a: w * layer.macs)
+def test_another_resource_has_its_own_units_and_words() -> None:
     units = Units(factors={"ms": 1e6, "us": 1e3}, bare="us", examples="3.2ms or 45%")
-    monkeypatch.setitem(budget.UNITS, "latency", units)
+    latency = Resource(
+        name="latency", unit="seconds", of_layer=lambda layer, w, a: w * layer.macs, units=units
+    )
     amounts = {"0.01MS": 10_000, "2.5 us": 2_500, "7": 7_000, "60%": 2068}
     assert {text: parse_target(text, NETWORK, latency) for text in amounts} == amounts
     assert [format_amount(n, latency) for n in (3_200_000, 45_000, 12)] == [

@@ -9,12 +9,23 @@ import torch
 from torch import nn
 
 from harness.errors import ConversionError
-from harness.problem.cost import MB, G, bitops, same_bits_policy, weight_bytes
+from harness.problem.conventions import CONVENTIONS
+from harness.problem.cost import (
+    ACT_BYTES_PEAK,
+    ACT_BYTES_SUM,
+    bitops,
+    policy_cost,
+    same_bits_policy,
+    weight_bytes,
+)
 from harness.problem.network import NetworkSpec
+from harness.problem.units import MB, G
 from harness.quant.convert import describe_network
 from harness.run.config import QuantConfig
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "bitops.json").read_text())["models"]
+FOLDER = Path(__file__).parents[2] / "golden"
+GOLDEN = json.loads((FOLDER / "bitops.json").read_text())["models"]
+BY_CONVENTION = json.loads((FOLDER / "conventions.json").read_text())["models"]
 MODELS = [
     *GOLDEN, "resnet50", "regnetx_002", "mobilenetv3_large_100", "efficientnet_b0",
     "convnext_tiny", "densenet121", "mobilenetv4_conv_small",
@@ -46,6 +57,18 @@ def test_size_equals_the_table(golden_network: NetworkSpec) -> None:
     policy = same_bits_policy(golden_network, weight_bits=4, act_bits=4)
     megabytes = weight_bytes(golden_network, policy) / MB
     assert megabytes == pytest.approx(GOLDEN[golden_network.model_name]["megabytes_at_4"], rel=1e-3)
+
+
+def test_every_convention_equals_a_count_without_the_graph(golden_network: NetworkSpec) -> None:
+    expected = BY_CONVENTION[golden_network.model_name]
+    for bits, amounts in expected["bitops"].items():
+        policy = same_bits_policy(golden_network, weight_bits=int(bits), act_bits=int(bits))
+        assert {one.name: one.bitops(golden_network, policy) for one in CONVENTIONS} == amounts
+    policy = same_bits_policy(golden_network, weight_bits=4, act_bits=4)
+    read = {"sum": ACT_BYTES_SUM, "peak": ACT_BYTES_PEAK}
+    assert expected["act_bytes_at_4"] == {
+        name: one.in_unit(policy_cost(golden_network, policy, one)) for name, one in read.items()
+    }
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -73,11 +73,14 @@ FORMAT_3 = (
 )
 """Lines of the defaults that format 3 brought."""
 
+TIES_AND_PINS = ("  layers: {}\n", "  tie_shared_inputs: false\n", "  ties: []\n")
+"""And of those of format 4."""
+
 
 def old_run_file(folder, *without):
     """Write a whole configuration as version 1 did: without a format and without these lines."""
     text = Config().to_yaml()
-    later = ("  keep_float:\n  - Conv1d\n", *FORMAT_3)
+    later = ("  keep_float:\n  - Conv1d\n", *FORMAT_3, *TIES_AND_PINS)
     for line in (f"format: {LATEST}\n", *later, *without):
         assert line in text
         text = text.replace(line, "")
@@ -89,6 +92,11 @@ def old_run_file(folder, *without):
 def test_a_run_of_format_1_behaves_as_it_did(tmp_path):
     config = load_run_config(old_run_file(tmp_path))
     assert config.quant.keep_float == ()
+    assert (config.quant.layers, config.quant.tie_shared_inputs, config.quant.ties) == (
+        {},
+        False,
+        (),
+    )
     assert (config.data.split_by, config.data.significant_bits) == ("position", 16)
     assert config.unset_keys() == []
 
@@ -98,7 +106,7 @@ def test_a_user_file_without_format_takes_the_defaults_of_today(tmp_path):
     assert load_config(file) == Config()
     assert set(load_config(file).unset_keys()) == {
         "quant.keep_float", "data.split_by", "data.search_share", "data.significant_bits",
-        "train.rank_timeout_seconds",
+        "train.rank_timeout_seconds", "quant.layers", "quant.tie_shared_inputs", "quant.ties",
     }  # fmt: skip
     file.write_text("format: 1\n" + file.read_text())  # It says that it means the old behaviour.
     assert load_config(file).quant.keep_float == ()

@@ -80,8 +80,8 @@ def test_network_round_trip_and_damage(tmp_path: Path) -> None:
     cases = [
         ("{", r"network .* is not whole JSON; restore or recreate it"),
         (
-            json.dumps({**values, "format": 4}),
-            r"has format 4, this version reads up to 3; update harness",
+            json.dumps({**values, "format": 5}),
+            r"has format 5, this version reads up to 4; update harness",
         ),
         (
             json.dumps({k: v for k, v in values.items() if k != "layers"}),

@@ -26,7 +26,7 @@ DECIDING = {
     "data.crop_padding", "data.horizontal_flip", "data.train_split", "data.test_split",
     "data.split_by", "data.search_share", "data.significant_bits",
     "quant.weight_candidates", "quant.act_candidates", "quant.depthwise_min_bits",
-    "quant.keep_float",
+    "quant.layers", "quant.tie_shared_inputs", "quant.ties", "quant.keep_float",
     "train.mode", "train.epochs", "train.batch_size", "train.num_random_passes",
     "train.learning_rate", "train.momentum", "train.weight_decay", "train.step_learning_rate",
     "train.warmup_epochs", "train.label_smoothing", "train.gradient_clip", "train.ema_decay",
@@ -37,7 +37,8 @@ NOT_DECIDING = {
     "train.validate_every_epochs", "train.checkpoint_every_epochs", "train.keep_checkpoints",
     "train.rank_timeout_seconds",
     "eval.batch_size", "eval.recalibrate_images",
-    "search.error_weight", "search.images", "search.recalibrate_images", "search.finalists",
+    "search.error_weight", "search.score", "search.images", "search.recalibrate_images",
+    "search.finalists",
 }  # fmt: skip
 
 NAMES = list(setting_names(Config))

@@ -1,63 +1,116 @@
-"""One store for all targets; each target's journal holds all of it."""
+"""One store for all searches of a folder; each finds what it knew when it began."""
 
 import pytest
-from made_networks import network_of
+from journals import (
+    FIRST_SEARCH,
+    OTHER_SEARCH,
+    batches_in,
+    batches_of,
+    journal_at,
+    policies_of,
+    scores_of,
+)
 
+from harness.errors import RunError
 from harness.search.archive import PolicyArchive
-from harness.search.journal import Journal
 
-CANDIDATES = network_of([(1, 1), (1, 1), (1, 1)]).candidates
-TWO, FOUR, SIX = (CANDIDATES.uniform(weight_bits=bits, act_bits=bits) for bits in (2, 4, 6))
+ONE, TWO, THREE, FOUR = policies_of(4)
+
+
+def scored(*policies):
+    return {policy: scores_of(policy) for policy in policies}
 
 
 @pytest.fixture
-def journal(tmp_path):
-    return Journal(tmp_path / "journal.jsonl", {"images": 10}, CANDIDATES)
+def path(tmp_path):
+    return tmp_path / "journal.jsonl"
 
 
-def test_archive_tells_what_it_lacks():
+def opened(path):
+    journal = journal_at(path)
+    return PolicyArchive(journal, journal.recover())
+
+
+def test_archive_tells_what_it_lacks_each_once():
     archive = PolicyArchive()
-    archive.add({TWO: 7})
-    assert archive.missing([SIX, TWO]) == [SIX]
-    assert archive.wrong_counts == {TWO: 7}
+    archive.add(FIRST_SEARCH, scored(ONE))
+    assert archive.missing([TWO, ONE, TWO]) == [TWO]
+    assert archive.scores == scored(ONE)
 
 
-def test_what_is_added_is_in_the_journal_at_once(journal):
-    archive = PolicyArchive()
-    archive.continue_in(journal, journal.read())
-    archive.add({TWO: 7})
-    assert journal.read() == archive.wrong_counts == {TWO: 7}
+def test_what_is_added_is_in_the_journal_at_once(path):
+    archive = opened(path)
+    archive.add(FIRST_SEARCH, scored(TWO, ONE))
+    archive.add(OTHER_SEARCH, scored(THREE))
+    assert journal_at(path).read() == list(archive.records)
+    assert opened(path).scores == archive.scores == scored(TWO, ONE, THREE)
+    assert list(opened(path).scores) == [TWO, ONE, THREE]
 
 
-def test_next_journal_holds_what_earlier_targets_evaluated(journal, tmp_path):
-    archive = PolicyArchive()
-    archive.continue_in(Journal(tmp_path / "first.jsonl", {"images": 10}, CANDIDATES), {TWO: 7})
-    archive.continue_in(journal, {SIX: 3})
-    archive.add({FOUR: 5})
-    assert journal.read() == archive.wrong_counts == {TWO: 7, SIX: 3, FOUR: 5}
-    first = Journal(tmp_path / "first.jsonl", {"images": 10}, CANDIDATES)
-    assert first.read() == {TWO: 7}
+def test_what_is_known_is_not_kept_again(path):
+    archive = opened(path)
+    archive.add(FIRST_SEARCH, scored(ONE))
+    before = path.read_bytes()
+    archive.add(OTHER_SEARCH, scored(ONE))
+    assert path.read_bytes() == before
+    archive.add(OTHER_SEARCH, scored(ONE, TWO))
+    assert batches_in(journal_at(path).read()) == [scored(ONE), scored(TWO)]
 
 
-def test_journal_is_believed_where_it_says_something_else(journal):
-    archive = PolicyArchive()
-    archive.add({TWO: 8, SIX: 3})
-    archive.continue_in(journal, {TWO: 7})
-    assert journal.read() == archive.wrong_counts == {TWO: 7, SIX: 3}
+def test_other_scores_of_a_known_policy_are_refused(path):
+    archive = opened(path)
+    archive.add(FIRST_SEARCH, scored(ONE))
+    before = path.read_bytes()
+    with pytest.raises(
+        RunError,
+        match=r"^a policy has scores \(1.0, 2.0, 3.0\), \(.*\) earlier: its evaluation does not "
+        "repeat; go on where the search began, or give another --out$",
+    ):
+        archive.add(OTHER_SEARCH, {TWO: scores_of(TWO), ONE: (1.0, 2.0, 3.0)})
+    assert path.read_bytes() == before
+    assert archive.scores == scored(ONE)
 
 
-def test_journal_starts_with_everything_in_one_write(journal, monkeypatch):
-    archive = PolicyArchive()
-    archive.add({TWO: 7})
-    # A kill between two writes would leave a journal that lacks what was known.
-    monkeypatch.setattr(Journal, "append", None)
-    archive.continue_in(journal, {})
-    assert journal.read() == {TWO: 7}
+def test_a_search_knows_at_its_start_what_others_had_evaluated(path):
+    archive = opened(path)
+    assert archive.begin(FIRST_SEARCH) == {}
+    archive.add(FIRST_SEARCH, scored(ONE))
+    assert archive.begin(OTHER_SEARCH) == scored(ONE)
+    archive.add(OTHER_SEARCH, scored(TWO))
+    archive.add(FIRST_SEARCH, scored(THREE))
+    for again in (archive, opened(path)):
+        assert again.begin(FIRST_SEARCH) == {}
+        assert again.begin(OTHER_SEARCH) == scored(ONE)
+        assert batches_in(again.of_search(FIRST_SEARCH)) == [{}, scored(ONE), scored(THREE)]
+        assert batches_in(again.of_search(OTHER_SEARCH)) == [{}, scored(TWO)]
+        assert again.of_search("c" * 16) == []
 
 
-def test_archive_without_a_journal_keeps_nothing_on_disk(tmp_path):
-    archive = PolicyArchive()
-    archive.continue_in(None, {TWO: 7})
-    archive.add({SIX: 3})
-    assert archive.wrong_counts == {TWO: 7, SIX: 3}
-    assert list(tmp_path.iterdir()) == []
+def test_a_search_that_had_nothing_evaluated_knows_later_what_it_knew_then(path):
+    """All its policies were known: only the mark of its beginning tells when that was."""
+    archive = opened(path)
+    archive.add(FIRST_SEARCH, scored(ONE, TWO))
+    archive.begin(OTHER_SEARCH)
+    archive.add(FIRST_SEARCH, scored(THREE))
+    assert opened(path).begin(OTHER_SEARCH) == scored(ONE, TWO)
+
+
+def test_archive_without_a_journal_keeps_the_same_and_nothing_on_disk(path):
+    """As ranks beside the first have it."""
+    first = opened(path)
+    beside = PolicyArchive(None, first.records)
+    for batch in batches_of(3):
+        for archive in (first, beside):
+            archive.begin(OTHER_SEARCH)
+            archive.add(FIRST_SEARCH, batch)
+    assert beside.records == first.records
+    assert beside.scores == first.scores
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_what_could_not_be_written_is_not_known(path):
+    archive = opened(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        archive.add(FIRST_SEARCH, scored(FOUR))
+    assert archive.missing([FOUR]) == [FOUR]

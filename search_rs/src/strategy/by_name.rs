@@ -1,0 +1,128 @@
+//! The strategies by name, and how each serves several budgets and spends its evaluations.
+
+use crate::error::SearchError;
+use crate::strategy::evolution::Evolution;
+use crate::strategy::greedy::{Greedy, GreedySettings};
+use crate::strategy::guided::{Guided, GuidedSettings};
+use crate::strategy::parts::{Part, Parts};
+use crate::strategy::random::Random;
+use crate::strategy::uniform::Uniform;
+use crate::strategy::{Problem, Strategy};
+
+/// Settings of all strategies; each takes those that it knows and leaves the others unread.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Greedy: weight of the normalised score against the normalised cost saved (paper: 1.5).
+    pub error_weight: f64,
+    /// Guided: share of the evaluations that refinement may spend.
+    pub refine_share: f64,
+    /// Guided: standard errors by which a refinement must lower the score.
+    pub significance: f64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { error_weight: 1.5, refine_share: 0.1, significance: 2.0 }
+    }
+}
+
+/// Evaluations of a guided search without a limit.
+const GUIDED_EVALUATIONS: u64 = 300;
+
+type Create = fn(&Problem, &Settings, Option<u64>) -> Result<Box<dyn Strategy>, SearchError>;
+
+/// The strategies by name; the first is the default.
+const STRATEGIES: [(&str, Create); 5] = [
+    ("guided", guided),
+    ("greedy", greedy),
+    ("evolution", |problem, _, _| {
+        each_budget(problem, None, |budget| Ok(Box::new(Evolution::new(problem, budget))))
+    }),
+    ("random", |problem, _, _| {
+        each_budget(problem, None, |budget| Ok(Box::new(Random::new(problem, budget))))
+    }),
+    ("uniform", |_, _, _| Ok(Box::new(Uniform::default()))),
+];
+
+/// Name of the strategy that is taken where none is named.
+pub const DEFAULT: &str = STRATEGIES[0].0;
+
+/// Return the names of the strategies, the default first.
+pub fn names() -> impl ExactSizeIterator<Item = &'static str> {
+    STRATEGIES.iter().map(|&(name, _)| name)
+}
+
+/// Set up a strategy by its name.
+///
+/// # Errors
+/// No strategy of that name, or settings that it cannot use.
+pub fn create(
+    name: &str,
+    problem: &Problem,
+    settings: &Settings,
+    limit: Option<u64>,
+) -> Result<Box<dyn Strategy>, SearchError> {
+    let Some((_, create)) = STRATEGIES.iter().find(|(known, _)| *known == name) else {
+        let known = names().collect::<Vec<_>>().join(", ");
+        return Err(SearchError::UnknownStrategy { name: name.to_owned(), known });
+    };
+    create(problem, settings, limit)
+}
+
+fn guided(
+    problem: &Problem,
+    settings: &Settings,
+    limit: Option<u64>,
+) -> Result<Box<dyn Strategy>, SearchError> {
+    for (name, value) in
+        [("refine_share", settings.refine_share), ("significance", settings.significance)]
+    {
+        if !value.is_finite() || value < 0.0 || (name == "refine_share" && value > 1.0) {
+            return Err(SearchError::GuidedSetting { name, value });
+        }
+    }
+    let own = GuidedSettings {
+        evaluations: limit.unwrap_or(GUIDED_EVALUATIONS),
+        refine_share: settings.refine_share,
+        significance: settings.significance,
+    };
+    Ok(Box::new(Guided::new(problem, own)))
+}
+
+fn greedy(
+    problem: &Problem,
+    settings: &Settings,
+    limit: Option<u64>,
+) -> Result<Box<dyn Strategy>, SearchError> {
+    each_budget(problem, limit, |budget| {
+        let defaults = GreedySettings::default();
+        let own = GreedySettings {
+            error_weight: settings.error_weight,
+            // Under a limit exchanges may spend what is left.
+            exchange_limit: limit.unwrap_or(defaults.exchange_limit),
+            ..defaults
+        };
+        Ok(Box::new(Greedy::new(problem, budget, own)?))
+    })
+}
+
+/// Return a strategy that serves one budget after the other; under a limit, evolution spends what
+/// they leave over.
+fn each_budget(
+    problem: &Problem,
+    limit: Option<u64>,
+    create: impl Fn(usize) -> Result<Box<dyn Strategy>, SearchError>,
+) -> Result<Box<dyn Strategy>, SearchError> {
+    let budgets = 0..problem.budgets.len();
+    let part = |strategy, budget, is_filler| Part { strategy, budget: Some(budget), is_filler };
+    let mut parts: Vec<Part> = budgets
+        .clone()
+        .map(|budget| Ok(part(create(budget)?, budget, false)))
+        .collect::<Result<_, _>>()?;
+    if limit.is_some() {
+        parts.extend(budgets.map(|budget| {
+            part(Box::new(Evolution::new(problem, budget)) as Box<dyn Strategy>, budget, true)
+        }));
+    }
+    Ok(Box::new(Parts::new(parts)))
+}

@@ -1,0 +1,331 @@
+//! The guided search: a model of the scores says which policies to measure, and which are best.
+//!
+//! Stages, in order:
+//!
+//! 1. survey: the uniform policies that spend a budget, and random policies spread over all candidates
+//!    and brought into a budget, each budget in turn;
+//! 2. draws: increments are drawn from the model's posterior, and the exact knapsack over each draw is
+//!    measured (Thompson, "On the likelihood that one unknown probability exceeds another", 1933): near
+//!    the optimum where the model is sure, wide where it is not. The model is fitted again after each
+//!    batch;
+//! 3. refinement: moves and exchanges around the best policy known, up and down, in the order that the
+//!    model predicts, measured on the same images; one is taken only where the difference is
+//!    significant.
+//!
+//! The answer is the best by the model: its optimum by the exact knapsack, or a measured policy whose
+//! score counts as far as it is not noise. The lowest of hundreds of noisy scores alone is mostly lucky.
+//! One set of evaluations serves every budget.
+//!
+//! Invariant: what is proposed is within a budget, but for the largest policy.
+
+mod refine;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+
+use crate::draw;
+use crate::knapsack::PairValues;
+use crate::model::Model;
+use crate::policy::Policy;
+use crate::strategy::{Problem, Scored, Strategy, View};
+use crate::trace::{Prediction, TraceStep};
+
+use self::refine::Refinement;
+
+/// Settings of a guided search.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuidedSettings {
+    /// Policies to measure; what the shares below are of.
+    pub evaluations: u64,
+    /// Share of them that refinement may spend.
+    pub refine_share: f64,
+    /// Standard errors by which a refinement must lower the score.
+    pub significance: f64,
+}
+
+/// Share of the evaluations before refinement that the survey takes.
+const SURVEY_SHARE: f64 = 0.7;
+
+/// Least policies of the survey, where there are so many evaluations.
+const LEAST_SURVEY: u64 = 20;
+
+/// Batches of draws.
+const BATCHES: u64 = 3;
+
+/// Most policies of one proposal: progress is shown and journals are written between two.
+const MOST: usize = 64;
+
+/// Groups moved before a policy that is not known is given up.
+const MOST_MOVES: usize = 40;
+
+/// The stage of a search, with what only that stage needs.
+#[derive(Debug, Clone)]
+enum Stage {
+    Survey { uniform: Vec<Policy> },
+    Draws { batches_left: u64, batch: Vec<Policy> },
+    Refine(Refinement),
+    Ended,
+}
+
+/// A running search.
+#[derive(Debug, Clone)]
+pub struct Guided {
+    settings: GuidedSettings,
+    random: Pcg64Mcg,
+    stage: Stage,
+    model: Option<Model>,
+    /// Policies proposed that have scores now; what is spent where there is no limit.
+    num_asked: u64,
+    network: std::sync::Arc<crate::network::Network>,
+    trace: Vec<TraceStep>,
+}
+
+impl Guided {
+    /// Set up a search for all of a problem's budgets.
+    #[must_use]
+    pub fn new(problem: &Problem, settings: GuidedSettings) -> Self {
+        let survey = survey_size(&settings);
+        let uniform = first_policies(problem, survey.div_ceil(2));
+        let network = std::sync::Arc::clone(&problem.network);
+        Self {
+            settings,
+            random: Pcg64Mcg::seed_from_u64(problem.seed),
+            stage: Stage::Survey { uniform },
+            model: None,
+            num_asked: 0,
+            network,
+            trace: Vec::new(),
+        }
+    }
+
+    /// Return how many policies have been measured: what was known at the start costs nothing.
+    fn spent(&self, view: &View<'_>) -> u64 {
+        view.remaining.map_or(self.num_asked, |left| self.settings.evaluations.saturating_sub(left))
+    }
+
+    fn before_refinement(&self) -> u64 {
+        let refined = share(self.settings.evaluations, self.settings.refine_share);
+        self.settings.evaluations - refined.min(self.settings.evaluations)
+    }
+
+    /// Fit the model to all that is known.
+    fn fit(&mut self, view: &View<'_>) {
+        let from = self.model.take();
+        self.model = Model::fit(&view.problem.network, view.archive, from.as_ref());
+    }
+
+    /// Return the optimum of a model's values within a budget.
+    fn optimum(problem: &Problem, values: &PairValues, budget: usize) -> Policy {
+        let limits = &problem.budgets[budget];
+        let solution = problem.knapsack.solve(&problem.network, values, limits);
+        solution.map_or_else(|| problem.cheapest[budget].clone(), |solution| solution.policy)
+    }
+
+    /// Draw policies from the model's posterior, each budget in turn. One that is known, as most are
+    /// once the posterior is narrow, is moved further and further.
+    fn drawn(&mut self, view: &View<'_>, count: usize) -> Vec<Policy> {
+        let problem = view.problem;
+        let mut drawn: Vec<Policy> = Vec::new();
+        let mut seen = BTreeSet::new();
+        while drawn.len() < count {
+            let budget = drawn.len() % problem.budgets.len();
+            let mut policy = match &self.model {
+                Some(model) => {
+                    let values = model.draw(&problem.network, &mut self.random);
+                    Self::optimum(problem, &values, budget)
+                }
+                None => draw::wide(problem, budget, &mut self.random),
+            };
+            let is_known = |policy: &Policy| view.archive.score(policy).is_some();
+            for num_moves in 1..MOST_MOVES {
+                if !is_known(&policy) && !seen.contains(&policy) {
+                    break;
+                }
+                policy = draw::near(problem, budget, &policy, num_moves, &mut self.random);
+            }
+            if is_known(&policy) || !seen.insert(policy.clone()) {
+                break; // A small network: hardly anything is left.
+            }
+            drawn.push(policy);
+        }
+        drawn
+    }
+
+    fn go_on(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
+        match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Survey { uniform } => {
+                let left = survey_size(&self.settings).saturating_sub(self.spent(view));
+                // Uniform policies first, all at once; then nothing but draws.
+                let batch = if view.archive.unknown(&uniform).is_empty() {
+                    self.drawn(view, as_count(left).min(MOST))
+                } else {
+                    uniform
+                };
+                if batch.is_empty() {
+                    self.fit(view);
+                    self.stage = Stage::Draws { batches_left: BATCHES, batch };
+                    return None;
+                }
+                self.stage = Stage::Survey { uniform: Vec::new() };
+                Some(batch)
+            }
+            Stage::Draws { mut batches_left, mut batch } => {
+                if batch.is_empty() {
+                    if batches_left < BATCHES {
+                        self.fit(view);
+                    }
+                    let left = self.before_refinement().saturating_sub(self.spent(view));
+                    if batches_left > 0 && left > 0 {
+                        batch = self.drawn(view, as_count(left.div_ceil(batches_left)));
+                        batches_left -= 1;
+                    }
+                    if batch.is_empty() {
+                        self.stage = Stage::Refine(Refinement::default());
+                        return None;
+                    }
+                }
+                let rest = batch.split_off(batch.len().min(MOST));
+                self.stage = Stage::Draws { batches_left, batch: rest };
+                Some(batch)
+            }
+            Stage::Refine(refinement) => self.refine(refinement, view),
+            Stage::Ended => None,
+        }
+    }
+
+    fn refine(&mut self, mut refinement: Refinement, view: &View<'_>) -> Option<Vec<Policy>> {
+        let left = self.settings.evaluations.saturating_sub(self.spent(view));
+        if refinement.has_news() {
+            self.fit(view);
+        }
+        let model = self.model.as_ref()?;
+        let proposed = refinement.propose(model, view, as_count(left), self.settings.significance);
+        self.trace.append(&mut refinement.steps);
+        if proposed.is_empty() {
+            // Small networks run out of policies; else draws spend what is left.
+            let drawn = self.drawn(view, as_count(left).min(MOST));
+            self.stage = if drawn.is_empty() { Stage::Ended } else { Stage::Refine(refinement) };
+            return (!drawn.is_empty()).then_some(drawn);
+        }
+        self.stage = Stage::Refine(refinement);
+        Some(proposed)
+    }
+}
+
+impl Strategy for Guided {
+    fn phase(&self) -> &'static str {
+        match self.stage {
+            Stage::Survey { .. } => "survey",
+            Stage::Draws { .. } => "draws",
+            Stage::Refine(_) => "refinement",
+            Stage::Ended => "ended",
+        }
+    }
+
+    fn propose(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
+        while !matches!(self.stage, Stage::Ended) {
+            let is_spent = self.spent(view) >= self.settings.evaluations;
+            if is_spent || view.remaining == Some(0) {
+                self.stage = Stage::Ended;
+                self.fit(view);
+                break;
+            }
+            if let Some(proposed) = self.go_on(view) {
+                return Some(proposed);
+            }
+        }
+        None
+    }
+
+    fn observe(&mut self, _view: &View<'_>, scored: &[Scored<'_>]) {
+        self.num_asked += scored.len() as u64;
+    }
+
+    fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
+        let Some(model) = &self.model else {
+            let ranked = view.ranked(budget).into_iter().take(count);
+            return ranked.map(|(policy, _)| policy).collect();
+        };
+        let problem = view.problem;
+        let network = &problem.network;
+        let optimum = Self::optimum(problem, &model.values(network), budget);
+        let known: Vec<Policy> = view.archive.iter().map(|(policy, _)| policy.clone()).collect();
+        let mut candidates = view.within(budget, &known);
+        if view.archive.score(&optimum).is_none() {
+            candidates.push(optimum);
+        }
+        let estimate = |policy: &Policy| match view.archive.score(policy) {
+            Some(score) => model.estimate(network, policy, score),
+            None => model.predict(network, policy).score,
+        };
+        let mut ranked: Vec<(f64, Policy)> =
+            candidates.into_iter().map(|policy| (estimate(&policy), policy)).collect();
+        ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        ranked.into_iter().map(|(_, policy)| policy).take(count).collect()
+    }
+
+    fn predict(&self, policy: &Policy) -> Option<Prediction> {
+        self.model.as_ref().map(|model| model.predict(&self.network, policy))
+    }
+
+    fn model_error(&self) -> Option<f64> {
+        self.model.as_ref().map(Model::error)
+    }
+
+    fn trace(&self) -> &[TraceStep] {
+        &self.trace
+    }
+}
+
+fn survey_size(settings: &GuidedSettings) -> u64 {
+    let survey = share(settings.evaluations, (1.0 - settings.refine_share) * SURVEY_SHARE);
+    survey.max(settings.evaluations.min(LEAST_SURVEY))
+}
+
+/// Return the largest policy and the uniform ones that spend a budget, at most so many: uniform policies
+/// tell the level, random ones the layers.
+fn first_policies(problem: &Problem, count: u64) -> Vec<Policy> {
+    let budgets = 0..problem.budgets.len();
+    let uniform = budgets.flat_map(|budget| spending(problem, budget));
+    let mut seen = BTreeSet::new();
+    std::iter::once(Policy::largest(&problem.network))
+        .chain(uniform)
+        .filter(|policy| seen.insert(policy.clone()))
+        .take(as_count(count).max(1))
+        .collect()
+}
+
+/// Return the uniform policies within a budget of which no other has more bits everywhere.
+fn spending(problem: &Problem, budget: usize) -> Vec<Policy> {
+    let limits = &problem.budgets[budget];
+    let is_within = |policy: &&Policy| limits.admits(&problem.costed((*policy).clone()).costs);
+    let within: Vec<&Policy> = problem.uniform.iter().filter(is_within).collect();
+    let is_below = |one: &Policy, other: &Policy| {
+        one != other
+            && one
+                .layers()
+                .iter()
+                .zip(other.layers())
+                .all(|(mine, its)| mine.weight <= its.weight && mine.act <= its.act)
+    };
+    let is_maximal = |policy: &&&Policy| !within.iter().any(|other| is_below(policy, other));
+    within.iter().filter(is_maximal).map(|policy| (*policy).clone()).collect()
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of a count is a count"
+)]
+fn share(count: u64, share: f64) -> u64 {
+    (count as f64 * share).round() as u64
+}
+
+fn as_count(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
+}
