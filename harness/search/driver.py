@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import BudgetError, RunError
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import Budget, parse_budget, slack_warnings, target_budget
-from harness.problem.cost import Resource
+from harness.problem.cost import Resource, cost_table
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
@@ -161,21 +161,21 @@ def _budgets(
     targets: Sequence[str], network: NetworkSpec, parent: Path, options: SearchOptions
 ) -> list[Target]:
     measured = _measured(network, options)
-    if targets and not options.limits:
-        found = [target_budget(text, network) for text in targets]
+    by_itself = [target_budget(text, network) for text in targets]
+    if by_itself and not options.limits:
+        found = by_itself
     else:
         joint = [[f"bitops={text}"] for text in targets] or [[]]
         found = [parse_budget([*one, *options.limits], network, measured=measured) for one in joint]
-    limited = {limit.resource.name for budget in found for limit in budget.limits}
-    for resource in measured:
-        if resource.name not in limited:
-            raise BudgetError(
-                f"costs of {resource.name} are given and no limit of it, so they decide nothing; "
-                f"add --budget {resource.name}=AMOUNT or leave them out"
-            )
-    for budget in found:
-        for warning in slack_warnings(budget, network):
-            logger.warning("%s", warning)
+    warnings = [warning for budget in found for warning in slack_warnings(budget, network)]
+    limited = {limit.resource for budget in found for limit in budget.limits}
+    warnings += [
+        f"costs of {one.name} limit nothing; give --budget {one.name}=AMOUNT too"
+        for one in measured
+        if one not in limited
+    ]
+    for warning in dict.fromkeys(warnings):
+        logger.warning("%s", warning)
     if len({tuple(limit.amount for limit in budget.limits) for budget in found}) < len(found):
         raise RunError("a target is given twice; give each --target-bitops once")
     return [
@@ -185,13 +185,13 @@ def _budgets(
 
 
 def _measured(network: NetworkSpec, options: SearchOptions) -> list[Resource]:
-    measured: dict[str, Resource] = {}
+    found = {}
     for text in options.costs:
         resource = measured_resource(text, network)
-        if resource.name in measured:
-            raise BudgetError(f"costs of {resource.name} are given twice; give one table of it")
-        measured[resource.name] = resource
-    return list(measured.values())
+        if resource.name in found:
+            raise BudgetError(f"costs of {resource.name} are given twice; give one file of them")
+        found[resource.name] = resource
+    return list(found.values())
 
 
 def _search_budgets(
@@ -204,7 +204,7 @@ def _search_budgets(
 ) -> list[SearchOutcome]:
     started = time.perf_counter()
     known = open_archive(trained, parent, targets)
-    search_id = _search_id(targets, options)
+    search_id = _search_id(problem, options, error_weight=trained.config.search.error_weight)
     before = decided_by_rank_0(lambda: known.archive.begin(search_id))
     work = observer.begin("policies evaluated", total=options.evaluations)
     evaluator = ProposalEvaluator(
@@ -286,17 +286,25 @@ def _means(
     )
 
 
-def _search_id(targets: Sequence[Target], options: SearchOptions) -> str:
-    """Return what tells this search from others of the folder: all that decides what it does."""
-    budgets = [
-        {limit.resource.name: limit.amount for limit in target.budget.limits} for target in targets
-    ]
+def _search_id(problem: SearchProblem, options: SearchOptions, *, error_weight: float) -> str:
+    """Return what tells this search from others of the folder: all that decides what it does.
+
+    Beyond that there is what decides the scores, which stands in the journal's header.
+    """
+    measured = [resource for resource in problem.resources if resource.is_measured]
     return digest_of(
         {
             "strategy": options.strategy,
-            "budgets": budgets,
+            "budgets": [
+                {limit.resource.name: limit.amount for limit in budget.limits}
+                for budget in problem.budgets
+            ],
+            "costs": [
+                cost_table(problem.network, problem.candidates, resource) for resource in measured
+            ],
             "evaluations": options.evaluations,
             "seed": options.seed,
+            "error_weight": error_weight,
         }
     )
 

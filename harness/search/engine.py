@@ -145,10 +145,6 @@ class EngineSearch:
             HarnessError: The engine refuses the network, a budget or an option.
         """
         self._problem = problem
-        if not 0 <= options.seed <= LARGEST_LIMIT:
-            raise ConfigError(
-                f"seed {options.seed} is outside 0 to {LARGEST_LIMIT}; choose one in between"
-            )
         candidates, evaluations = problem.candidates, options.evaluations
         _check(options)
         uniform = [policy.bits for policy in candidates.uniform_policies.values()]

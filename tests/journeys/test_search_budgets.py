@@ -155,17 +155,38 @@ def test_a_measured_cost_alone_is_a_budget(run, tmp_path, harness_json):
     assert values["energy_joules"] <= values["target_energy_joules"] == pytest.approx(0.012)
 
 
-def test_costs_of_what_is_not_limited_are_refused(run, tmp_path, refused):
+def test_costs_of_what_is_not_limited_are_warned_of(run, tmp_path, harness):
+    costs = write_costs(tmp_path / "board.csv", slow_when_small)
+    given = ("--costs", f"latency:ms={costs}", "--target-bitops", "30%", *FEW)
+    code, _, err = harness("search", "--run", run, *given)
+    assert code == 0, err
+    warned = "costs of latency limit nothing; give --budget latency=AMOUNT too"
+    assert " ".join(err.split()).count(warned) == 1
+
+
+def test_costs_given_twice_are_refused(run, tmp_path, refused):
     costs = write_costs(tmp_path / "board.csv", slow_when_small)
     given = ("--costs", f"latency:ms={costs}")
-    for budget in (["--target-bitops", "30%"], limited("bitops=9M")):
-        assert refused("search", "--run", run, *given, *budget) == (
-            "costs of latency are given and no limit of it, so they decide nothing; add --budget "
-            "latency=AMOUNT or leave them out"
-        )
     assert refused("search", "--run", run, *given, *given, *limited("latency=30ms")) == (
-        "costs of latency are given twice; give one table of it"
+        "costs of latency are given twice; give one file of them"
     )
+    assert not (run / "search").exists()
+
+
+def test_other_costs_are_another_search(run, tmp_path, harness_json):
+    """Where the file changed, the search is not the one that the journal has begun."""
+    command = (
+        "search", "--run", run, "--costs", f"latency:ms={tmp_path / 'board.csv'}",
+        *limited("latency=45ms"), *FEW,
+    )  # fmt: skip
+    write_costs(tmp_path / "board.csv", slow_when_small)
+    harness_json(*command)
+    write_costs(tmp_path / "board.csv", lambda weight, act: weight + act)
+    harness_json(*command, "--resume")
+    network, policy = found_policy(run, run / "search/guided_latency_45ms")
+    assert measured_sum(network, policy, lambda weight, act: weight + act) <= 45
+    lines = (run / "search/journal.jsonl").read_text().splitlines()[1:]
+    assert len({json.loads(line)["search"] for line in lines}) == 2
 
 
 @pytest.mark.parametrize(
