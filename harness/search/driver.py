@@ -167,13 +167,14 @@ def _budgets(
     else:
         joint = [[f"bitops={text}"] for text in targets] or [[]]
         found = [parse_budget([*one, *options.limits], network, measured=measured) for one in joint]
-    warnings = [warning for budget in found for warning in slack_warnings(budget, network)]
-    limited = {limit.resource for budget in found for limit in budget.limits}
-    warnings += [
-        f"costs of {one.name} limit nothing; give --budget {one.name}=AMOUNT too"
-        for one in measured
-        if one not in limited
-    ]
+    limited = {limit.resource.name for budget in found for limit in budget.limits}
+    for resource in measured:
+        if resource.name not in limited:
+            raise BudgetError(
+                f"costs of {resource.name} are given and no limit of it, so they decide nothing; "
+                f"add --budget {resource.name}=AMOUNT or leave them out"
+            )
+    warnings = (warning for budget in found for warning in slack_warnings(budget, network))
     for warning in dict.fromkeys(warnings):
         logger.warning("%s", warning)
     if len({tuple(limit.amount for limit in budget.limits) for budget in found}) < len(found):
@@ -185,13 +186,13 @@ def _budgets(
 
 
 def _measured(network: NetworkSpec, options: SearchOptions) -> list[Resource]:
-    found = {}
+    measured: dict[str, Resource] = {}
     for text in options.costs:
         resource = measured_resource(text, network)
-        if resource.name in found:
-            raise BudgetError(f"costs of {resource.name} are given twice; give one file of them")
-        found[resource.name] = resource
-    return list(found.values())
+        if resource.name in measured:
+            raise BudgetError(f"costs of {resource.name} are given twice; give one table of it")
+        measured[resource.name] = resource
+    return list(measured.values())
 
 
 def _search_budgets(

@@ -34,8 +34,6 @@ DEFAULT_EVALUATIONS = 300
 LARGEST_LIMIT = 2**64 - 1
 """The largest number that the engine takes. No search gets there, so it stands for any above."""
 
-LARGEST_SEED = 2**64 - 1
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
@@ -234,9 +232,9 @@ def run_search(
 def _check(options: EngineOptions) -> None:
     if options.evaluations is not None and options.evaluations < 1:
         raise ConfigError(f"evaluations is {options.evaluations}, at least 1 is needed; raise it")
-    if not 0 <= options.seed <= LARGEST_SEED:
+    if not 0 <= options.seed <= LARGEST_LIMIT:
         raise ConfigError(
-            f"seed is {options.seed}, outside 0..{LARGEST_SEED}; choose one in between"
+            f"seed {options.seed} is outside 0 to {LARGEST_LIMIT}; choose one in between"
         )
 
 

@@ -245,12 +245,8 @@ def test_old_search_goes_on_from_its_counts_and_takes_the_same_steps(finished):
             assert after["bitops"] <= before["bitops"]
 
 
-def test_old_counts_are_no_scores_of_another_kind(finished):
-    config = (finished.path / "config.yaml").read_text()
-    assert "search:\n" in config
-    (finished.path / "config.yaml").write_text(
-        re.sub(r"^search:\n", "search:\n  score: kl\n", config, flags=re.MULTILINE)
-    )
+def test_old_counts_are_no_scores_of_another_kind(tiny, finished):
+    train(load_config(None, overrides=[*tiny, "search.score=kl"]), out=finished.path)
     counts = counted(finished.path / "search/greedy_30pct")
     options = SearchOptions(strategy="greedy", evaluations=30, resume=True)
     (outcome,) = search(finished, ["30%"], options=options)

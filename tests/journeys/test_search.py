@@ -107,7 +107,7 @@ def test_unknown_strategy_is_refused(run, refused):
 def test_a_seed_is_one_of_64_bits(run, refused, harness_json):
     message = refused("search", "--run", run, *THIRTY, "--seed", 2**64)
     assert message == (
-        "seed is 18446744073709551616, outside 0..18446744073709551615; choose one in between"
+        "seed 18446744073709551616 is outside 0 to 18446744073709551615; choose one in between"
     )
     assert not (run / "search").exists()
     harness_json("search", "--run", run, *THIRTY, "--seed", 2**64 - 1)

@@ -155,22 +155,17 @@ def test_a_measured_cost_alone_is_a_budget(run, tmp_path, harness_json):
     assert values["energy_joules"] <= values["target_energy_joules"] == pytest.approx(0.012)
 
 
-def test_costs_of_what_is_not_limited_are_warned_of(run, tmp_path, harness):
-    costs = write_costs(tmp_path / "board.csv", slow_when_small)
-    given = ("--costs", f"latency:ms={costs}", "--target-bitops", "30%", *FEW)
-    code, _, err = harness("search", "--run", run, *given)
-    assert code == 0, err
-    warned = "costs of latency limit nothing; give --budget latency=AMOUNT too"
-    assert " ".join(err.split()).count(warned) == 1
-
-
-def test_costs_given_twice_are_refused(run, tmp_path, refused):
+def test_costs_of_what_is_not_limited_are_refused(run, tmp_path, refused):
     costs = write_costs(tmp_path / "board.csv", slow_when_small)
     given = ("--costs", f"latency:ms={costs}")
+    for budget in (["--target-bitops", "30%"], limited("bitops=9M")):
+        assert refused("search", "--run", run, *given, *budget) == (
+            "costs of latency are given and no limit of it, so they decide nothing; add --budget "
+            "latency=AMOUNT or leave them out"
+        )
     assert refused("search", "--run", run, *given, *given, *limited("latency=30ms")) == (
-        "costs of latency are given twice; give one file of them"
+        "costs of latency are given twice; give one table of it"
     )
-    assert not (run / "search").exists()
 
 
 def test_other_costs_are_another_search(run, tmp_path, harness_json):

@@ -71,10 +71,12 @@ impl PairSums {
             .zip(positions)
             .map(|(start, &taken)| start + usize::from(taken))
             .collect();
+        // Symmetric: what is below the diagonal counts twice.
         let mut total = 0.0;
-        for &column in &rows {
+        for (place, &column) in rows.iter().enumerate() {
             let column = self.sums.col(column);
-            total += rows.iter().map(|&row| column[row]).sum::<f64>();
+            let below: f64 = rows[place + 1..].iter().map(|&row| column[row]).sum();
+            total += column[rows[place]] + 2.0 * below;
         }
         total
     }
@@ -298,7 +300,7 @@ mod tests {
             policies.iter().map(|policy| layout.positions(&network, policy)).collect();
         let mut draw = || (0..40).map(|_| 0.1 + random.random::<f64>()).collect::<Vec<f64>>();
         let (scores, weights) = (draw(), draw());
-        let increments = layout.each(|t| t.exp());
+        let increments = layout.each(f64::exp);
         let found = layout.moments(&positions, &scores, &weights, &layout.sums(&increments));
         let rows = taken(&layout, &positions);
         let total: f64 = weights.iter().sum();

@@ -59,7 +59,7 @@ impl Posterior {
     /// Return the covariance of the increments themselves.
     pub(super) fn covariance_of_increments(&self) -> Mat<f64> {
         let w = self.increments();
-        Mat::from_fn(w.len(), w.len(), |row, column| {
+        symmetric(w.len(), |row, column| {
             w[row] * self.covariance[(row, column)].min(LARGEST).exp_m1() * w[column]
         })
     }
@@ -79,7 +79,7 @@ impl Posterior {
 
     /// Return what products of increments are weighed with: `gram` times what is above `w_i w_j`.
     fn expected(&self, moments: &Moments) -> Mat<f64> {
-        Mat::from_fn(self.mean.len(), self.mean.len(), |row, column| {
+        symmetric(self.mean.len(), |row, column| {
             moments.gram[(row, column)] * self.covariance[(row, column)].min(LARGEST).exp()
         })
     }
@@ -180,6 +180,20 @@ fn curvature(
         curve[(it, it)] *= 1.0 + damping;
     }
     curve
+}
+
+/// Return a symmetric matrix by its entries on and below the diagonal: exponentials are what rounds
+/// of a fit spend much of their time on.
+fn symmetric(count: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {
+    let mut matrix = Mat::<f64>::zeros(count, count);
+    for column in 0..count {
+        for row in column..count {
+            let value = entry(row, column);
+            matrix[(row, column)] = value;
+            matrix[(column, row)] = value;
+        }
+    }
+    matrix
 }
 
 fn cholesky(matrix: &Mat<f64>) -> Option<Llt<f64>> {

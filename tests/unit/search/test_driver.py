@@ -334,15 +334,19 @@ def test_limits_that_exclude_each_other_are_refused_in_a_line(trained, tmp_path)
         driver.search(trained.run, ["20%"], out=tmp_path / "out", options=options)
 
 
-def test_costs_are_given_once_and_what_they_limit_too(trained, tmp_path, caplog):
-    costs = latency_file(trained, tmp_path)
-    options = SearchOptions(strategy="uniform", costs=[costs, costs])
-    with pytest.raises(BudgetError, match=r"^costs of latency are given twice; give one file of"):
-        driver.search(trained.run, ["45%"], out=tmp_path, options=options)
-    options = SearchOptions(strategy="uniform", costs=[costs])
-    with caplog.at_level(logging.WARNING):
-        driver.search(trained.run, ["45%"], out=tmp_path, options=options)
-    assert "costs of latency limit nothing; give --budget latency=AMOUNT too" in caplog.messages
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (2, "^costs of latency are given twice; give one table of it$"),
+        (1, "^costs of latency are given and no limit of it, .*; add --budget latency=AMOUNT or"),
+    ],
+)
+def test_costs_are_given_once_and_what_they_limit_too(trained, tmp_path, times, message):
+    costs = [latency_file(trained, tmp_path)] * times
+    options = SearchOptions(strategy="uniform", costs=costs)
+    with pytest.raises(BudgetError, match=message):
+        driver.search(trained.run, ["45%"], out=tmp_path / "out", options=options)
+    assert not (tmp_path / "out").exists()
 
 
 def test_limits_that_bind_nothing_are_told_once_for_all_budgets(trained, tmp_path, caplog):
