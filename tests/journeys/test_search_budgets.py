@@ -168,6 +168,22 @@ def test_costs_of_what_is_not_limited_are_refused(run, tmp_path, refused):
     )
 
 
+def test_other_costs_are_another_search(run, tmp_path, harness_json):
+    """Where the file changed, the search is not the one that the journal has begun."""
+    command = (
+        "search", "--run", run, "--costs", f"latency:ms={tmp_path / 'board.csv'}",
+        *limited("latency=45ms"), *FEW,
+    )  # fmt: skip
+    write_costs(tmp_path / "board.csv", slow_when_small)
+    harness_json(*command)
+    write_costs(tmp_path / "board.csv", lambda weight, act: weight + act)
+    harness_json(*command, "--resume")
+    network, policy = found_policy(run, run / "search/guided_latency_45ms")
+    assert measured_sum(network, policy, lambda weight, act: weight + act) <= 45
+    lines = (run / "search/journal.jsonl").read_text().splitlines()[1:]
+    assert len({json.loads(line)["search"] for line in lines}) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

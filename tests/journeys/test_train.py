@@ -398,8 +398,8 @@ def test_out_where_nothing_can_be_made_is_refused(refused):
             "was made with another configuration: seed is 0 there and 1 here, data.search_images",
         ),
         (
-            lambda text: text.replace("format: 3", "format: 4"),
-            "config.yaml has format 4, this version reads up to 3; update harness",
+            lambda text: text.replace("format: 4", "format: 5"),
+            "config.yaml has format 5, this version reads up to 4; update harness",
         ),
     ],
 )
