@@ -203,8 +203,9 @@ def test_settings_of_the_guided_strategy_arrive() -> None:
         seen = set()
         while (policies := search.propose()) is not None:
             seen.add(search.status().phase)
-            noise = np.random.default_rng(len(seen)).normal(size=(len(policies), 4))
-            search.observe(sum_score(policies)[:, None] / 4 + noise)
+            # What no sum over layers says, the same in each fold: sure, and for no model to know.
+            own = np.sin(policies.reshape(len(policies), -1) @ np.arange(1.0, 11.0))
+            search.observe((sum_score(policies) + own)[:, None].repeat(4, axis=1) / 4)
         return seen, len(search.trace)
 
     phases, num_steps = run(refine_share=0.5, significance=0.0)
