@@ -115,8 +115,8 @@ def _excess(case: Case, name: str, limit: int, seed: int) -> float:
     else:
         found = search_policy(network, budget, errors, strategy=name, evaluations=limit, seed=seed)
         policy = found.policy
-    within = [one for one in network.candidates.uniform_policies.values()]
-    within = [one for one in within if budget.allows(network, one)]
+    uniform = network.candidates.uniform_policies.values()
+    within = [one for one in uniform if budget.allows(network, one)]
     return _true(errors.excess, [policy])[0] / min(_true(errors.excess, within))
 
 

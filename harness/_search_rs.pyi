@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 __all__ = [
+    "DEFAULT_EVALUATIONS",
     "STRATEGIES",
     "BudgetError",
     "Layer",
@@ -22,6 +23,9 @@ __all__ = [
     "StateError",
     "TraceStep",
 ]
+
+DEFAULT_EVALUATIONS: Final[int]
+"""Policies that a search evaluates where nobody says how many (docs/results/strategies.md)."""
 
 STRATEGIES: Final[tuple[str, ...]]
 """Names of the strategies, the default first."""

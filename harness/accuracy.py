@@ -234,6 +234,11 @@ def count_wrong(model: nn.Module, batches: EvalBatches) -> int:
     return int((~right).sum())
 
 
+def accuracy_of(right: NDArray[np.bool_]) -> float:
+    """Return the share (0..1) of images that are right, by a mask of `right_by_policy`."""
+    return 1 - int((~right).sum()) / len(right)
+
+
 def _right_images(
     model: nn.Module,
     policies: Sequence[PolicyInputs | None],

@@ -14,7 +14,7 @@ import typer
 
 import harness
 from harness import ranks, tables
-from harness._search_rs import STRATEGIES
+from harness._search_rs import DEFAULT_EVALUATIONS, STRATEGIES
 from harness.errors import ConfigError, HarnessError, RankError, Stopped
 from harness.terminal import console, in_one_line, print_anything
 
@@ -248,7 +248,7 @@ def search(
     evaluations: Annotated[
         int,
         typer.Option(min=1, help="Policies evaluated, for all budgets together."),
-    ] = 300,
+    ] = DEFAULT_EVALUATIONS,
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,

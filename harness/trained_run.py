@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy import OnProgress, PolicyScorer, right_by_policy
+from harness.accuracy import OnProgress, PolicyScorer, accuracy_of, right_by_policy
 from harness.checkpoint import (
     load_candidates,
     load_supernet,
@@ -111,13 +111,6 @@ class TrainedRun:
         """
         return self._scorer(self.config.search.score).parts(policies, on_progress=on_progress)
 
-    def count_wrong_proposals(
-        self, policies: Sequence[Policy], *, on_progress: OnProgress | None = None
-    ) -> list[int]:
-        """Return how many of the images for proposals each policy classifies wrongly."""
-        parts = self._scorer("errors").parts(policies, on_progress=on_progress)
-        return [int(sum(row)) for row in parts]
-
     def right_images(
         self, policies: Sequence[Policy], *, split: str, on_progress: OnProgress | None = None
     ) -> NDArray[np.bool_]:
@@ -153,7 +146,7 @@ class TrainedRun:
             on_progress: Told how far the work is, in policies.
         """
         right = self.right_images(policies, split=split, on_progress=on_progress)
-        return [1 - int((~images).sum()) / len(images) for images in right]
+        return [accuracy_of(images) for images in right]
 
     def _scorer(self, score: Score) -> PolicyScorer:
         if score not in self._scorers:

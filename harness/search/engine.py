@@ -26,10 +26,10 @@ number for each, or a row of parts, one for each fold of the images."""
 STRATEGIES: tuple[str, ...] = _search_rs.STRATEGIES
 """Names of the engine's strategies."""
 
-DEFAULT_STRATEGY = STRATEGIES[0]
-
-DEFAULT_EVALUATIONS = 300
+DEFAULT_EVALUATIONS: int = _search_rs.DEFAULT_EVALUATIONS
 """Policies that a search evaluates where nobody says how many (docs/results/strategies.md)."""
+
+DEFAULT_STRATEGY = STRATEGIES[0]
 
 LARGEST_LIMIT = 2**64 - 1
 """The largest number that the engine takes. No search gets there, so it stands for any above."""

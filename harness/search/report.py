@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.accuracy import accuracy_of
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import Budget
 from harness.problem.cost import bitops
@@ -101,8 +102,8 @@ def report(
             label=candidates.label(policy),
             bitops=bitops(network, policy),
             costs=budget.costs(network, policy),
-            search_accuracy=_accuracy(right[policy]),
-            test_accuracy=_accuracy(tested[policy]),
+            search_accuracy=accuracy_of(right[policy]),
+            test_accuracy=accuracy_of(tested[policy]),
             search_interval=_interval(right[policy]),
             test_interval=_interval(tested[policy]),
         )
@@ -131,10 +132,6 @@ def _right(
     masks = trained.right_images(policies, split=split, on_progress=work.advance)
     work.end()
     return dict(zip(policies, masks, strict=True))
-
-
-def _accuracy(right: NDArray[np.bool_]) -> float:
-    return 1 - int((~right).sum()) / len(right)
 
 
 def _interval(right: NDArray[np.bool_]) -> Interval:

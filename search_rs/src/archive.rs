@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::convert::count_as_float;
 use crate::error::SearchError;
 use crate::policy::Policy;
 
@@ -61,15 +62,10 @@ fn error_of_sum(parts: impl ExactSizeIterator<Item = f64> + Clone) -> Option<f64
     if parts.len() < 2 {
         return None;
     }
-    let count = as_float(parts.len());
+    let count = count_as_float(parts.len());
     let mean = parts.clone().sum::<f64>() / count;
     let squares: f64 = parts.map(|part| (part - mean).powi(2)).sum();
     Some((count * squares / (count - 1.0)).sqrt())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "there are far fewer folds than 2^53")]
-fn as_float(count: usize) -> f64 {
-    count as f64
 }
 
 /// Observations by policy.

@@ -3,6 +3,7 @@
 //! Invariant: each limit of a `Budget` that exists is met by some policy of the network. Whether one
 //! policy meets all of them is for the knapsack to say (`knapsack.rs`).
 
+use crate::convert::cost_as_float;
 use crate::cost::{Aggregate, Costs};
 use crate::error::SearchError;
 use crate::network::Network;
@@ -48,6 +49,22 @@ impl Budget {
         &self.limits
     }
 
+    /// Return the limited resources that aggregate in one way, with their limits.
+    pub fn limits_on(
+        &self,
+        network: &Network,
+        kind: Aggregate,
+    ) -> impl Iterator<Item = (usize, u64)> + Clone {
+        let kinds = network.aggregates();
+        self.limits.iter().copied().filter(move |&(resource, _)| kinds[resource] == kind)
+    }
+
+    /// Return whether costs of a part of the layers can stand within the limits on largest costs.
+    pub(crate) fn admits_part(&self, network: &Network, costs: &Costs) -> bool {
+        self.limits_on(network, Aggregate::Max)
+            .all(|(resource, limit)| costs.get(resource) <= limit)
+    }
+
     /// Return whether costs are within every limit.
     #[must_use]
     pub fn admits(&self, costs: &Costs) -> bool {
@@ -89,9 +106,8 @@ pub fn smallest_cost(network: &Network, resource: usize) -> u64 {
 }
 
 /// A cost over a limit; a limit of 0 counts as 1, which keeps the order.
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
 fn share(cost: u64, limit: u64) -> f64 {
-    cost as f64 / limit.max(1) as f64
+    cost_as_float(cost) / cost_as_float(limit.max(1))
 }
 
 #[cfg(test)]

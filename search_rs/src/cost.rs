@@ -49,6 +49,17 @@ impl Costs {
     pub fn first(&self, count: usize) -> &[u64] {
         &self.0[..count]
     }
+
+    /// Take in another layer's costs.
+    fn add(&mut self, network: &Network, layer: &Self) {
+        for (place, kind) in network.aggregates().iter().enumerate() {
+            let (sum, one) = (self.0[place], layer.0[place]);
+            self.0[place] = match kind {
+                Aggregate::Sum => sum + one,
+                Aggregate::Max => sum.max(one),
+            };
+        }
+    }
 }
 
 impl fmt::Debug for Costs {
@@ -78,13 +89,9 @@ pub fn of_policy(network: &Network, policy: &Policy) -> Costs {
 
 /// Return what layers cost together.
 pub(crate) fn total(network: &Network, layers: impl Iterator<Item = Costs>) -> Costs {
-    let kinds = network.aggregates();
-    layers.fold(Costs::default(), |mut sum, costs| {
-        for (place, kind) in kinds.iter().enumerate() {
-            sum.0[place] = add(*kind, sum.0[place], costs.0[place]);
-        }
-        sum
-    })
+    let mut sum = Costs::default();
+    layers.for_each(|costs| sum.add(network, &costs));
+    sum
 }
 
 /// Return the costs after some layers of a policy took other bits, given the costs before.
@@ -152,25 +159,15 @@ pub fn of_rows(network: &Network, rows: &[u8]) -> Result<Vec<Costs>, SearchError
 }
 
 fn of_row(network: &Network, row: &[u8]) -> Result<Costs, SearchError> {
-    let kinds = network.aggregates();
     let mut sum = Costs::default();
     for (layer, pair) in network.layers().iter().zip(row.chunks_exact(2)) {
         let Some(costs) = layer.costs().get(pair[0], pair[1]) else {
             // Read as a policy, the row names its first mistake.
             return Policy::from_row_untied(network, row).map(|it| of_policy(network, &it));
         };
-        for (place, kind) in kinds.iter().enumerate() {
-            sum.0[place] = add(*kind, sum.0[place], costs.0[place]);
-        }
+        sum.add(network, &costs);
     }
     Ok(sum)
-}
-
-fn add(kind: Aggregate, sum: u64, one: u64) -> u64 {
-    match kind {
-        Aggregate::Sum => sum + one,
-        Aggregate::Max => sum.max(one),
-    }
 }
 
 #[cfg(test)]

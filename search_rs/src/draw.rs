@@ -13,9 +13,9 @@ use rand_pcg::Pcg64Mcg;
 use crate::bits::{Bits, Candidates};
 use crate::blocks::Block;
 use crate::budget::Budget;
+use crate::convert::{as_place, cost_as_float};
 use crate::cost::{Aggregate, Costs};
 use crate::moves::{Costed, Move};
-use crate::network::Network;
 use crate::policy::Policy;
 use crate::strategy::Problem;
 
@@ -47,7 +47,8 @@ impl UniformDraw {
         let unit = tightest.map_or(1, |(_, limit)| limit.div_ceil(GRID).max(1));
         let capacity = tightest.map_or(0, |(_, limit)| as_place(limit / unit));
         let on_grid = |costs: &Costs| {
-            forbids_none(&problem.network, limits, costs)
+            limits
+                .admits_part(&problem.network, costs)
                 .then(|| tightest.map_or(0, |(resource, _)| as_place(costs.get(resource) / unit)))
         };
         let blocks = problem.knapsack.blocks();
@@ -223,23 +224,13 @@ fn random_move(
 /// Return the limit on a sum that leaves the smallest part of the range of costs.
 fn tightest(problem: &Problem, budget: &Budget) -> Option<(usize, u64)> {
     let network = &problem.network;
-    let sums = budget
-        .limits()
-        .iter()
-        .copied()
-        .filter(|&(resource, _)| network.aggregates()[resource] == Aggregate::Sum);
+    let sums = budget.limits_on(network, Aggregate::Sum);
     let room = |resource: usize, limit: u64| {
         let largest: u64 = network.layers().iter().map(|it| it.costs().largest(resource)).sum();
         let least = crate::budget::smallest_cost(network, resource);
-        as_float(limit.saturating_sub(least)) / as_float((largest - least).max(1))
+        cost_as_float(limit.saturating_sub(least)) / cost_as_float((largest - least).max(1))
     };
     sums.min_by(|a, b| room(a.0, a.1).total_cmp(&room(b.0, b.1)))
-}
-
-fn forbids_none(network: &Network, budget: &Budget, costs: &Costs) -> bool {
-    budget.limits().iter().all(|&(resource, limit)| {
-        network.aggregates()[resource] != Aggregate::Max || costs.get(resource) <= limit
-    })
 }
 
 /// Return how many completions there are with one block more, by steps left.
@@ -258,13 +249,4 @@ fn extended(steps: &[Option<usize>], next: &[f64]) -> Vec<f64> {
         }
     }
     counts
-}
-
-fn as_place(steps: u64) -> usize {
-    usize::try_from(steps).unwrap_or(usize::MAX)
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a share needs no more than 53 bits")]
-fn as_float(cost: u64) -> f64 {
-    cost as f64
 }

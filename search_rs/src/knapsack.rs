@@ -120,7 +120,7 @@ impl Knapsack {
         values: &PairValues,
         budget: &Budget,
     ) -> Option<Solution> {
-        let sums: Vec<(usize, u64)> = limits_of(network, budget, Aggregate::Sum);
+        let sums: Vec<(usize, u64)> = budget.limits_on(network, Aggregate::Sum).collect();
         let mut steps = Vec::with_capacity(self.blocks.len());
         for block in &self.blocks {
             let choices = choices(network, block, values, budget, &sums);
@@ -152,12 +152,6 @@ impl Knapsack {
         }
         Some(Solution { policy, value, is_proven })
     }
-}
-
-/// Return the limited resources that aggregate in one way, with their limits.
-fn limits_of(network: &Network, budget: &Budget, kind: Aggregate) -> Vec<(usize, u64)> {
-    let limits = budget.limits().iter().copied();
-    limits.filter(|&(resource, _)| network.aggregates()[resource] == kind).collect()
 }
 
 /// What came out of one pass over the blocks.

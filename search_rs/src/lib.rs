@@ -11,6 +11,8 @@ pub mod bits;
 pub mod blocks;
 /// The hard limits a result must respect.
 pub mod budget;
+/// Counts and costs as floats and places.
+mod convert;
 /// What a policy costs in each resource, whole and by difference.
 pub mod cost;
 /// Random policies within a budget.

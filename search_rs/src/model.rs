@@ -31,6 +31,7 @@ use rand_distr::StandardNormal;
 
 use crate::archive::Archive;
 use crate::bits::Side;
+use crate::convert::count_as_float;
 use crate::knapsack::PairValues;
 use crate::network::Network;
 use crate::policy::Policy;
@@ -323,15 +324,10 @@ fn covariance_with(covariance: &Mat<f64>, centre: &[f64]) -> Vec<f64> {
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / as_float(values.len())
+    values.iter().sum::<f64>() / count_as_float(values.len())
 }
 
 pub(crate) fn variance(values: &[f64]) -> f64 {
     let centre = mean(values);
-    values.iter().map(|value| (value - centre).powi(2)).sum::<f64>() / as_float(values.len())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "there are far fewer policies than 2^53")]
-pub(crate) fn as_float(count: usize) -> f64 {
-    count as f64
+    values.iter().map(|value| (value - centre).powi(2)).sum::<f64>() / count_as_float(values.len())
 }

@@ -75,6 +75,13 @@ impl Costed {
         Self { policy: self.policy.with_group(&network.groups()[change.group], change.to), costs }
     }
 
+    /// Return the policies one move away with the moves, in the fixed order.
+    #[must_use]
+    pub fn neighbours(&self, network: &Network) -> Vec<(Move, Self)> {
+        let moves = single_moves(network, &self.policy).into_iter();
+        moves.map(|change| (change, self.after(network, change))).collect()
+    }
+
     /// Return the layers that a move changes, with their bits after it.
     fn changed(&self, network: &Network, change: Move) -> Vec<(usize, LayerBits)> {
         let mut changed: Vec<(usize, LayerBits)> = Vec::with_capacity(2);

@@ -20,9 +20,10 @@ use crate::strategy;
 mod module {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, PyTuple, strategy};
 
-    /// Adds the names of the strategies, the default first.
+    /// Adds the names of the strategies, the default first, and how much a search evaluates by default.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("DEFAULT_EVALUATIONS", strategy::DEFAULT_EVALUATIONS)?;
         module.add("STRATEGIES", PyTuple::new(module.py(), strategy::names())?)
     }
 

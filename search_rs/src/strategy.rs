@@ -19,14 +19,18 @@ pub mod random;
 /// The uniform policies alone.
 pub mod uniform;
 
-pub use by_name::{DEFAULT, Settings, create, names};
+pub use by_name::{DEFAULT, DEFAULT_EVALUATIONS, Settings, create, names};
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+
 use crate::archive::{Archive, Observation};
 use crate::budget::Budget;
+use crate::convert::as_place;
 use crate::cost;
 use crate::error::SearchError;
 use crate::knapsack::{Knapsack, PairValues};
@@ -80,6 +84,20 @@ impl Problem {
         Ok(Self { network, budgets, uniform, seed, knapsack, cheapest })
     }
 
+    /// Return the policies that are within a budget, in their order.
+    #[must_use]
+    pub fn within(&self, budget: usize, policies: &[Policy]) -> Vec<Policy> {
+        let limits = &self.budgets[budget];
+        let is_within = |policy: &&Policy| limits.admits(&cost::of_policy(&self.network, policy));
+        policies.iter().filter(is_within).cloned().collect()
+    }
+
+    /// Return what draws for a budget; a search over all of them uses that of the first.
+    #[must_use]
+    pub fn generator(&self, budget: usize) -> Pcg64Mcg {
+        Pcg64Mcg::seed_from_u64(self.seed.wrapping_add(budget as u64))
+    }
+
     /// Return a policy with its costs.
     #[must_use]
     pub fn costed(&self, policy: Policy) -> Costed {
@@ -111,8 +129,7 @@ impl View<'_> {
     #[must_use]
     pub fn cut(&self, mut proposed: Vec<Policy>) -> Option<Vec<Policy>> {
         let mut unknown = self.archive.unknown(&proposed);
-        let most = self.remaining.unwrap_or(u64::MAX);
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let most = as_place(self.remaining.unwrap_or(u64::MAX));
         if unknown.len() <= most {
             return Some(proposed);
         }
@@ -122,14 +139,6 @@ impl View<'_> {
         let dropped: BTreeSet<Policy> = unknown.split_off(most).into_iter().collect();
         proposed.retain(|policy| !dropped.contains(policy));
         Some(proposed)
-    }
-
-    /// Return the policies that are within a budget, in their order.
-    #[must_use]
-    pub fn within(&self, budget: usize, policies: &[Policy]) -> Vec<Policy> {
-        let (network, budget) = (&self.problem.network, &self.problem.budgets[budget]);
-        let is_within = |policy: &&Policy| budget.admits(&cost::of_policy(network, policy));
-        policies.iter().filter(is_within).cloned().collect()
     }
 
     /// Return the evaluated policies within a budget with their scores, the lowest score first; ties
@@ -145,6 +154,13 @@ impl View<'_> {
             a.1.total_cmp(&b.1).then_with(|| a.2.cmp(&b.2)).then_with(|| a.0.cmp(b.0))
         });
         within.into_iter().map(|(policy, score, _)| (policy.clone(), score)).collect()
+    }
+
+    /// Return the policies with the lowest scores within a budget, as `ranked` orders them.
+    #[must_use]
+    pub fn lowest(&self, budget: usize, count: usize) -> Vec<Policy> {
+        let ranked = self.ranked(budget).into_iter().take(count);
+        ranked.map(|(policy, _)| policy).collect()
     }
 }
 
@@ -167,8 +183,7 @@ pub trait Strategy: Debug + Send + Sync {
     /// Return the policies that the strategy holds to be best within a budget, the best first; by
     /// default the lowest scores.
     fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
-        let ranked = view.ranked(budget).into_iter().take(count);
-        ranked.map(|(policy, _)| policy).collect()
+        view.lowest(budget, count)
     }
 
     /// Return what a model of the scores says of a policy, where the strategy has one.

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness import checkpoint, trained_run
+from harness.accuracy import count_wrong_by_policy
 from harness.checkpoint import load_candidates
 from harness.errors import CheckpointError, HarnessError, RunError
 from harness.run import checkpoint_folder
@@ -114,7 +115,12 @@ def test_proposals_are_scored_by_the_setting(run):
     largest, smallest = trained.candidates.largest, trained.candidates.smallest
     # A run of this age was searched by errors, and still is.
     assert trained.config.search.score == "errors"
-    wrong = trained.count_wrong_proposals([largest, smallest])
+    wrong = count_wrong_by_policy(
+        trained.supernet,
+        [largest, smallest],
+        trained.proposal_batches(),
+        recalibration=trained.batches("train", limit=trained.config.search.recalibrate_images),
+    )
     parts = trained.score_proposals([largest, smallest])
     assert parts.shape == (2, 32)
     assert parts.sum(axis=1).tolist() == wrong

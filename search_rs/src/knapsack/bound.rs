@@ -9,6 +9,7 @@
 //! Invariant: a partial policy that leads to a better whole one than that is never refused.
 
 use super::choice::Choice;
+use crate::convert::cost_as_float;
 
 /// Steps of the search for multipliers.
 const STEPS: u32 = 200;
@@ -77,8 +78,10 @@ impl Bound {
             self.multipliers.iter().all(|(multipliers, sums)| {
                 let least = choices.iter().map(|other| priced(other, multipliers));
                 let rise = priced(choice, multipliers) - least.fold(f64::INFINITY, f64::min);
-                let worth =
-                    multipliers.iter().zip(&self.limits).map(|(m, limit)| m * as_float(*limit));
+                let worth = multipliers
+                    .iter()
+                    .zip(&self.limits)
+                    .map(|(m, limit)| m * cost_as_float(*limit));
                 sums[0] - worth.sum::<f64>() + rise <= self.value + self.slack
             })
         };
@@ -116,7 +119,7 @@ impl Bound {
         let each = self.multipliers.iter().map(|(multipliers, sums)| {
             let left = multipliers.iter().zip(costs).zip(&self.limits);
             let worth: f64 =
-                left.map(|((m, cost), limit)| m * as_float(limit.saturating_sub(*cost))).sum();
+                left.map(|((m, cost), limit)| m * cost_as_float(limit.saturating_sub(*cost))).sum();
             value + sums[step] - worth
         });
         each.fold(f64::NEG_INFINITY, f64::max)
@@ -157,7 +160,8 @@ impl Bound {
 
     /// Several limits: a subgradient ascent with Polyak's steps, costs in shares of their limits.
     fn ascend(&mut self, steps: &[Vec<Choice>]) -> Vec<f64> {
-        let limits: Vec<f64> = self.limits.iter().map(|&limit| as_float(limit).max(1.0)).collect();
+        let limits: Vec<f64> =
+            self.limits.iter().map(|&limit| cost_as_float(limit).max(1.0)).collect();
         let mut multipliers = vec![0.0; limits.len()];
         let (mut best, mut highest) = (multipliers.clone(), f64::NEG_INFINITY);
         let (mut pace, mut num_idle) = (1.0, 0);
@@ -166,7 +170,7 @@ impl Bound {
             let over: Vec<f64> = costs
                 .iter()
                 .zip(&limits)
-                .map(|(cost, limit)| as_float(*cost) / limit - 1.0)
+                .map(|(cost, limit)| cost_as_float(*cost) / limit - 1.0)
                 .collect();
             let worth = multipliers.iter().zip(&limits).zip(&over);
             let height = value + worth.map(|((m, limit), over)| m * limit * over).sum::<f64>();
@@ -259,7 +263,7 @@ fn smallest(choices: &[Choice], multipliers: &[f64]) -> usize {
 
 fn priced(choice: &Choice, multipliers: &[f64]) -> f64 {
     let costs = choice.costs.iter().zip(multipliers);
-    choice.value + costs.map(|(cost, m)| m * as_float(*cost)).sum::<f64>()
+    choice.value + costs.map(|(cost, m)| m * cost_as_float(*cost)).sum::<f64>()
 }
 
 /// Return for each step the sum over the steps from it on of the smallest `value + m * cost`.
@@ -295,11 +299,6 @@ fn first_multiplier(steps: &[Vec<Choice>], place: usize) -> f64 {
             .sum()
     };
     let values = range(&|choice| choice.value);
-    let costs = range(&|choice| as_float(choice.costs[place]));
+    let costs = range(&|choice| cost_as_float(choice.costs[place]));
     if values > 0.0 && costs > 0.0 { values / costs } else { 1.0 }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a bound is compared with room for rounding")]
-fn as_float(cost: u64) -> f64 {
-    cost as f64
 }

@@ -2,7 +2,6 @@
 
 use crate::blocks::Block;
 use crate::budget::Budget;
-use crate::cost::{Aggregate, Costs};
 use crate::network::Network;
 
 use super::PairValues;
@@ -27,16 +26,11 @@ pub(super) fn choices(
     budget: &Budget,
     sums: &[(usize, u64)],
 ) -> Vec<Choice> {
-    let is_within = |costs: &Costs| {
-        budget.limits().iter().all(|&(resource, limit)| {
-            network.aggregates()[resource] != Aggregate::Max || costs.get(resource) <= limit
-        })
-    };
     let mut all: Vec<Choice> = block
         .costs()
         .iter()
         .enumerate()
-        .filter(|(_, costs)| is_within(costs))
+        .filter(|(_, costs)| budget.admits_part(network, costs))
         .map(|(option, costs)| Choice {
             option,
             costs: sums.iter().map(|&(resource, _)| costs.get(resource)).collect(),

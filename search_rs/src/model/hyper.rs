@@ -4,9 +4,9 @@
 use faer::linalg::solvers::{DenseSolveCore, Llt};
 use faer::{Mat, Side};
 
-use super::as_float;
 use super::layout::{Layout, Moments};
 use super::posterior::Posterior;
+use crate::convert::count_as_float;
 
 /// Groups that the centre of a hyperprior is worth.
 const PRIOR_COUNT: f64 = 8.0;
@@ -108,7 +108,8 @@ impl Hyper {
         }
         self.take(layout, &squares, total, pull);
         let rest = posterior.residual(moments);
-        self.noise = ((rest + 2.0 * smallest) / (as_float(moments.count) + 1.0)).max(smallest);
+        self.noise =
+            ((rest + 2.0 * smallest) / (count_as_float(moments.count) + 1.0)).max(smallest);
     }
 
     fn take(
@@ -119,13 +120,13 @@ impl Hyper {
         mut pull: [f64; 2],
     ) {
         let centre = Self::default();
-        let num_places = as_float(layout.num_places());
+        let num_places = count_as_float(layout.num_places());
         let shrunk = |square: f64, centre: f64, count: f64| {
             (square + PRIOR_COUNT * centre) / (count + PRIOR_COUNT)
         };
         self.level = shrunk(squares[0], centre.level, num_places);
         self.decay = shrunk(squares[1], centre.decay, num_places);
-        self.jitter = shrunk(squares[2], centre.jitter, as_float(layout.num_steps()));
+        self.jitter = shrunk(squares[2], centre.jitter, count_as_float(layout.num_steps()));
         let strength = DELTA_DEVIATION.powi(-2);
         total[1][1] += strength;
         pull[1] += (centre.delta - self.delta) * strength;

@@ -131,7 +131,7 @@ fn judge(seed: u64, noise: f64) -> (f64, f64) {
     let num_covered = fresh.iter().filter(is_covered).count();
     let misses = fresh.iter().map(|it| model.predict(&network, it).score - measured(it));
     let error = root_mean_square(misses.collect::<Vec<_>>().into_iter());
-    (as_float(num_covered) / as_float(fresh.len()), model.error() / error)
+    (count_as_float(num_covered) / count_as_float(fresh.len()), model.error() / error)
 }
 
 #[test]
@@ -277,7 +277,7 @@ fn draws_have_the_mean_and_the_covariance_of_the_posterior() {
     let draws: Vec<f64> = (0..4000)
         .map(|_| model.draw(&network, &mut random).of_policy(&network, &smallest))
         .collect();
-    let error = (variance(&draws) / as_float(draws.len())).sqrt();
+    let error = (variance(&draws) / count_as_float(draws.len())).sqrt();
     let gap = mean(&draws) - model.effect_of(&network, &smallest);
     assert!(gap.abs() < 4.0 * error, "{gap} is beyond {error}");
 }

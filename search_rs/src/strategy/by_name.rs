@@ -26,8 +26,8 @@ impl Default for Settings {
     }
 }
 
-/// Evaluations of a guided search without a limit.
-const GUIDED_EVALUATIONS: u64 = 300;
+/// Evaluations of a search where nobody says how many, and of a guided one without a limit.
+pub const DEFAULT_EVALUATIONS: u64 = 300;
 
 type Create = fn(&Problem, &Settings, Option<u64>) -> Result<Box<dyn Strategy>, SearchError>;
 
@@ -82,7 +82,7 @@ fn guided(
         }
     }
     let own = GuidedSettings {
-        evaluations: limit.unwrap_or(GUIDED_EVALUATIONS),
+        evaluations: limit.unwrap_or(DEFAULT_EVALUATIONS),
         refine_share: settings.refine_share,
         significance: settings.significance,
     };

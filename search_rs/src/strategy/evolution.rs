@@ -4,7 +4,7 @@
 //! with uniform sampling", 2020, section 3.4): a population of the best, half of the children by
 //! mutation, half by crossing; each is brought into the budget.
 
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 
 use crate::draw::fitted;
@@ -39,7 +39,7 @@ impl Evolution {
     /// mutations of them.
     #[must_use]
     pub fn new(problem: &Problem, budget: usize) -> Self {
-        let random = Pcg64Mcg::seed_from_u64(problem.seed.wrapping_add(budget as u64));
+        let random = problem.generator(budget);
         Self { budget, random, has_begun: false, best: f64::INFINITY, num_idle: 0 }
     }
 
@@ -68,12 +68,10 @@ impl Strategy for Evolution {
 
     fn propose(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
         let problem = view.problem;
-        let ranked = view.ranked(self.budget);
-        let mut parents: Vec<Policy> =
-            ranked.into_iter().take(PARENTS).map(|(policy, _)| policy).collect();
+        let mut parents = view.lowest(self.budget, PARENTS);
         let mut children: Vec<Policy> = Vec::new();
         if !self.has_begun && parents.len() < PARENTS {
-            children = view.within(self.budget, &problem.uniform);
+            children = problem.within(self.budget, &problem.uniform);
         }
         self.has_begun = true;
         if parents.is_empty() {

@@ -124,17 +124,13 @@ impl Greedy {
     }
 
     fn score_anchors(&self, view: &View<'_>) -> Outcome {
-        let mut anchors = self.anchors.clone();
-        if let Some(remaining) = view.remaining {
-            // One evaluation stays back for the policy the descent ends on.
-            let most = usize::try_from(remaining.saturating_sub(1)).unwrap_or(usize::MAX);
-            let unknown = view.archive.unknown(&anchors);
-            anchors.retain(|it| unknown.iter().take(most).any(|kept| kept == it));
+        // One evaluation stays back for the policy the descent ends on.
+        let remaining = view.remaining.map(|remaining| remaining.saturating_sub(1));
+        let anchors = View { remaining, ..*view }.cut(self.anchors.clone());
+        match anchors.filter(|anchors| !view.archive.unknown(anchors).is_empty()) {
+            Some(anchors) => Outcome::Ask(anchors),
+            None => Outcome::Next(Stage::Climb(Climb::new(self.settings.climbs))),
         }
-        if view.archive.unknown(&anchors).is_empty() {
-            return Outcome::Next(Stage::Climb(Climb::new(self.settings.climbs)));
-        }
-        Outcome::Ask(anchors)
     }
 
     /// Make sure that the policy the descent ended on has a score, then begin the ascent there.

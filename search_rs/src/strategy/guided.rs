@@ -24,9 +24,9 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
+use crate::convert::as_place;
 use crate::draw;
 use crate::knapsack::PairValues;
 use crate::model::Model;
@@ -93,7 +93,7 @@ impl Guided {
         let network = std::sync::Arc::clone(&problem.network);
         Self {
             settings,
-            random: Pcg64Mcg::seed_from_u64(problem.seed),
+            random: problem.generator(0),
             stage: Stage::Survey { uniform },
             model: None,
             num_asked: 0,
@@ -161,7 +161,7 @@ impl Guided {
                 let left = survey_size(&self.settings).saturating_sub(self.spent(view));
                 // Uniform policies first, all at once; then nothing but draws.
                 let batch = if view.archive.unknown(&uniform).is_empty() {
-                    self.drawn(view, as_count(left).min(MOST))
+                    self.drawn(view, as_place(left).min(MOST))
                 } else {
                     uniform
                 };
@@ -180,7 +180,7 @@ impl Guided {
                     }
                     let left = self.before_refinement().saturating_sub(self.spent(view));
                     if batches_left > 0 && left > 0 {
-                        batch = self.drawn(view, as_count(left.div_ceil(batches_left)));
+                        batch = self.drawn(view, as_place(left.div_ceil(batches_left)));
                         batches_left -= 1;
                     }
                     if batch.is_empty() {
@@ -203,11 +203,11 @@ impl Guided {
             self.fit(view);
         }
         let model = self.model.as_ref()?;
-        let proposed = refinement.propose(model, view, as_count(left), self.settings.significance);
+        let proposed = refinement.propose(model, view, as_place(left), self.settings.significance);
         self.trace.append(&mut refinement.steps);
         if proposed.is_empty() {
             // Small networks run out of policies; else draws spend what is left.
-            let drawn = self.drawn(view, as_count(left).min(MOST));
+            let drawn = self.drawn(view, as_place(left).min(MOST));
             self.stage = if drawn.is_empty() { Stage::Ended } else { Stage::Refine(refinement) };
             return (!drawn.is_empty()).then_some(drawn);
         }
@@ -246,24 +246,17 @@ impl Strategy for Guided {
     }
 
     fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
-        let Some(model) = &self.model else {
-            let ranked = view.ranked(budget).into_iter().take(count);
-            return ranked.map(|(policy, _)| policy).collect();
-        };
+        let Some(model) = &self.model else { return view.lowest(budget, count) };
         let problem = view.problem;
         let network = &problem.network;
+        let measured = view.ranked(budget).into_iter();
+        let mut ranked: Vec<(f64, Policy)> = measured
+            .map(|(policy, score)| (model.estimate(network, &policy, score), policy))
+            .collect();
         let optimum = Self::optimum(problem, &model.values(network), budget);
-        let known: Vec<Policy> = view.archive.iter().map(|(policy, _)| policy.clone()).collect();
-        let mut candidates = view.within(budget, &known);
         if view.archive.score(&optimum).is_none() {
-            candidates.push(optimum);
+            ranked.push((model.predict(network, &optimum).score, optimum));
         }
-        let estimate = |policy: &Policy| match view.archive.score(policy) {
-            Some(score) => model.estimate(network, policy, score),
-            None => model.predict(network, policy).score,
-        };
-        let mut ranked: Vec<(f64, Policy)> =
-            candidates.into_iter().map(|policy| (estimate(&policy), policy)).collect();
         ranked.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
         ranked.into_iter().map(|(_, policy)| policy).take(count).collect()
     }
@@ -295,15 +288,13 @@ fn first_policies(problem: &Problem, count: u64) -> Vec<Policy> {
     std::iter::once(Policy::largest(&problem.network))
         .chain(uniform)
         .filter(|policy| seen.insert(policy.clone()))
-        .take(as_count(count).max(1))
+        .take(as_place(count).max(1))
         .collect()
 }
 
 /// Return the uniform policies within a budget of which no other has more bits everywhere.
 fn spending(problem: &Problem, budget: usize) -> Vec<Policy> {
-    let limits = &problem.budgets[budget];
-    let is_within = |policy: &&Policy| limits.admits(&problem.costed((*policy).clone()).costs);
-    let within: Vec<&Policy> = problem.uniform.iter().filter(is_within).collect();
+    let within = problem.within(budget, &problem.uniform);
     let is_below = |one: &Policy, other: &Policy| {
         one != other
             && one
@@ -312,8 +303,8 @@ fn spending(problem: &Problem, budget: usize) -> Vec<Policy> {
                 .zip(other.layers())
                 .all(|(mine, its)| mine.weight <= its.weight && mine.act <= its.act)
     };
-    let is_maximal = |policy: &&&Policy| !within.iter().any(|other| is_below(policy, other));
-    within.iter().filter(is_maximal).map(|policy| (*policy).clone()).collect()
+    let is_maximal = |policy: &&Policy| !within.iter().any(|other| is_below(policy, other));
+    within.iter().filter(is_maximal).cloned().collect()
 }
 
 #[expect(
@@ -324,8 +315,4 @@ fn spending(problem: &Problem, budget: usize) -> Vec<Policy> {
 )]
 fn share(count: u64, share: f64) -> u64 {
     (count as f64 * share).round() as u64
-}
-
-fn as_count(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
 }

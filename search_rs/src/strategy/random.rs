@@ -1,6 +1,5 @@
 //! Random policies, each policy within the budget as likely as any other.
 
-use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use crate::draw::UniformDraw;
@@ -26,9 +25,8 @@ impl Random {
     /// Count the policies within one of a problem's budgets.
     #[must_use]
     pub fn new(problem: &Problem, budget: usize) -> Self {
-        let seed = problem.seed.wrapping_add(budget as u64);
         let uniform = UniformDraw::new(problem, budget);
-        Self { uniform, generator: Pcg64Mcg::seed_from_u64(seed), num_idle: 0 }
+        Self { uniform, generator: problem.generator(budget), num_idle: 0 }
     }
 }
 

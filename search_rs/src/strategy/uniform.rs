@@ -21,7 +21,9 @@ impl Strategy for Uniform {
         }
         self.has_asked = true;
         let budgets = 0..view.problem.budgets.len();
-        Some(budgets.flat_map(|budget| view.within(budget, &view.problem.uniform)).collect())
+        Some(
+            budgets.flat_map(|budget| view.problem.within(budget, &view.problem.uniform)).collect(),
+        )
     }
 
     fn observe(&mut self, _view: &View<'_>, _scored: &[Scored<'_>]) {}

@@ -8,6 +8,7 @@ from small_network import NETWORK
 from two_ranks import TwoRanks
 from watching import Watcher
 
+from harness.accuracy import count_wrong_by_policy
 from harness.errors import BudgetError, NotFiniteError, RunError, Stopped
 from harness.problem.budget import Budget, Limit, target_budget
 from harness.problem.cost import BITOPS
@@ -28,6 +29,15 @@ def rows_of(policies):
     return np.array([policy.bits for policy in policies], np.uint8)
 
 
+def wrong_of(trained, policies):
+    return count_wrong_by_policy(
+        trained.supernet,
+        policies,
+        trained.proposal_batches(),
+        recalibration=trained.batches("train", limit=trained.config.search.recalibrate_images),
+    )
+
+
 def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, policies):
     two, six = policies
     (parts,) = trained.score_proposals([six]).tolist()
@@ -45,7 +55,7 @@ def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, poli
 def test_scores_are_whole_counts_of_wrong_images_and_of_all_of_them(trained, policies):
     evaluator = ProposalEvaluator(trained, PolicyArchive(), search_id=SEARCH)
     found = evaluator(rows_of(policies))
-    assert [sum(row) for row in found] == trained.count_wrong_proposals(policies)
+    assert [sum(row) for row in found] == wrong_of(trained, policies)
     assert all(float(part).is_integer() for row in found for part in row)
     assert len(found[0]) == min(32, trained.proposal_batches().num_images)
 
@@ -56,7 +66,7 @@ def test_counts_of_an_older_version_are_answers_by_their_sum(trained, policies):
     evaluator = ProposalEvaluator(trained, archive, search_id=SEARCH, counts={two: 37})
     assert evaluator(rows_of([two])) == [[37.0]]
     assert (evaluator.num_evaluated, archive.scores) == (0, {})
-    (wrong,) = trained.count_wrong_proposals([six])
+    (wrong,) = wrong_of(trained, [six])
     assert evaluator(rows_of(policies)) == [[37.0], [float(wrong)]]
     assert list(archive.scores) == [six]
     assert len(archive.scores[six]) > 1

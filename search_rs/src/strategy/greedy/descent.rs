@@ -83,7 +83,7 @@ impl Descent {
     }
 
     fn proposals(&self, walk: &Walk, view: &View<'_>) -> Vec<(Move, Costed)> {
-        let all = walk.neighbours(view.problem);
+        let all = walk.base().neighbours(&view.problem.network);
         let is_open = |(change, next): &&(Move, Costed)| {
             let is_below = walk.load(view.problem, next) < self.ceiling;
             (change.is_down() || is_below) && !self.visited.contains(&next.policy)
@@ -108,7 +108,11 @@ fn pressing(walk: &Walk, view: &View<'_>, next: &Costed) -> f64 {
 fn finish(walk: &mut Walk, view: &View<'_>) {
     let problem = view.problem;
     while !walk.admits(problem, walk.base()) {
-        let downs = walk.neighbours(problem).into_iter().filter(|(change, _)| change.is_down());
+        let downs = walk
+            .base()
+            .neighbours(&problem.network)
+            .into_iter()
+            .filter(|(change, _)| change.is_down());
         let limits = &problem.budgets[walk.budget];
         let rank = |next: &Costed| {
             let is_within = limits.admits(&next.costs);

@@ -32,7 +32,7 @@ impl Exchange {
         if self.left == 0 {
             return Outcome::Next(Stage::Ended);
         }
-        let singles = walk.neighbours(view.problem);
+        let singles = walk.base().neighbours(&view.problem.network);
         let policies: Vec<_> = singles.iter().map(|(_, next)| next.policy.clone()).collect();
         let Some(single_scores) = scores(view, &policies) else {
             return self.ask(policies, walk, view);

@@ -42,13 +42,11 @@ impl Climb {
                 }
             };
         }
-        let is_open = |anchor: &&Policy| {
-            !walk.has_visited(anchor)
-                && walk.admits(view.problem, &view.problem.costed((*anchor).clone()))
-        };
-        let scored = anchors.iter().filter(is_open).filter_map(|anchor| {
+        let new = anchors.iter().filter(|anchor| !walk.has_visited(anchor));
+        let scored = new.filter_map(|anchor| {
             let costed = view.problem.costed(anchor.clone());
-            view.archive.score(anchor).map(|score| (costed, score))
+            let score = view.archive.score(anchor)?;
+            walk.admits(view.problem, &costed).then_some((costed, score))
         });
         let (open, open_scores): (Vec<Costed>, Vec<f64>) = scored.unzip();
         match lowest(walk, view, open, &open_scores) {
@@ -81,7 +79,11 @@ enum Up {
 
 /// Take the move up within the budget with the lowest score, or ask for the scores to choose by.
 fn move_up(walk: &mut Walk, view: &View<'_>, reserve: u64) -> Up {
-    let ups = walk.neighbours(view.problem).into_iter().filter(|(change, _)| !change.is_down());
+    let ups = walk
+        .base()
+        .neighbours(&view.problem.network)
+        .into_iter()
+        .filter(|(change, _)| !change.is_down());
     let nexts: Vec<_> =
         ups.map(|(_, next)| next).filter(|next| walk.admits(view.problem, next)).collect();
     let policies: Vec<_> = nexts.iter().map(|next| next.policy.clone()).collect();

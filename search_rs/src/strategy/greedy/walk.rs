@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::moves::{Costed, Move, difference, single_moves};
+use crate::moves::{Costed, difference};
 use crate::policy::Policy;
 use crate::strategy::{Problem, View};
 use crate::trace::TraceStep;
@@ -59,13 +59,6 @@ impl Walk {
 
     pub(super) fn load(&self, problem: &Problem, costed: &Costed) -> f64 {
         problem.budgets[self.budget].load(&costed.costs)
-    }
-
-    /// Return the policies one move away, with the moves.
-    pub(super) fn neighbours(&self, problem: &Problem) -> Vec<(Move, Costed)> {
-        let network = &problem.network;
-        let moves = single_moves(network, &self.base.policy).into_iter();
-        moves.map(|change| (change, self.base.after(network, change))).collect()
     }
 
     pub(super) fn step_to(&mut self, phase: &'static str, next: Costed, score: Option<f64>) {

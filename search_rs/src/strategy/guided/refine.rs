@@ -9,8 +9,9 @@
 //! Invariant: incumbents are within their budget, and a policy is measured once.
 
 use crate::archive::Observation;
-use crate::model::{Model, as_float};
-use crate::moves::{Costed, Move, difference, single_moves};
+use crate::convert::count_as_float;
+use crate::model::Model;
+use crate::moves::{Costed, difference};
 use crate::policy::Policy;
 use crate::strategy::View;
 use crate::trace::TraceStep;
@@ -52,8 +53,9 @@ impl Refinement {
         }
         for _ in 0..problem.budgets.len() {
             let budget = self.round % problem.budgets.len();
-            let optimum = super::Guided::optimum(problem, &model.values(&problem.network), budget);
-            let incumbent = self.incumbents[budget].get_or_insert(optimum).clone();
+            let optimum =
+                || super::Guided::optimum(problem, &model.values(&problem.network), budget);
+            let incumbent = self.incumbents[budget].get_or_insert_with(optimum).clone();
             self.asked = neighbours(&incumbent, model, view, budget, most.min(BATCH));
             if !self.asked.is_empty() {
                 return self.asked.clone();
@@ -102,7 +104,7 @@ fn paired(one: &Observation, other: &Observation, by_model: impl Fn() -> f64) ->
 /// about as rarely as one policy alone is by `significance` of them: the tail of the normal distribution
 /// falls as `exp(-z^2 / 2)`, and there are as many tails as policies.
 fn of_the_best(significance: f64, num_policies: usize) -> f64 {
-    (significance.powi(2) + 2.0 * as_float(num_policies.max(1)).ln()).sqrt()
+    (significance.powi(2) + 2.0 * count_as_float(num_policies.max(1)).ln()).sqrt()
 }
 
 /// Return the incumbent if it is not measured, and neighbours within the budget that are not, the best
@@ -117,10 +119,7 @@ fn neighbours(
     let problem = view.problem;
     let (network, limits) = (&problem.network, &problem.budgets[budget]);
     let base = problem.costed(incumbent.clone());
-    let singles: Vec<(Move, Costed)> = single_moves(network, incumbent)
-        .into_iter()
-        .map(|change| (change, base.after(network, change)))
-        .collect();
+    let singles = base.neighbours(network);
     let mut found: Vec<Costed> = singles
         .iter()
         .map(|(_, next)| next)
