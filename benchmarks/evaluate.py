@@ -40,7 +40,8 @@ from harness.quant.supernet import Supernet
 from harness.run.config import Config, ModelConfig, QuantConfig, load_config
 from harness.run.folder import RunDir
 from harness.runtime import keep_freed_memory, lay_channels_last
-from harness.search.driver import SearchOptions, search
+from harness.search.driver import search
+from harness.search.request import SearchOptions
 from harness.trained_run import load_run
 from harness.training.policy_sampler import sample_policy
 from harness.training.trainer import train

@@ -8,14 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BudgetError, RunError
 from harness.observer import SILENCE, Observer
-from harness.problem.budget import Budget, parse_budget, slack_warnings, target_budget
-from harness.problem.cost import Resource, cost_table
-from harness.problem.network import NetworkSpec
+from harness.problem.budget import Budget
+from harness.problem.cost import cost_table
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
-from harness.run.cost_file import measured_resource
 from harness.run.files import digest_of, remove_torn_writes
 from harness.run.folder import RunDir
 from harness.run.lock import locked
@@ -23,8 +20,6 @@ from harness.scores import num_folds
 from harness.search.archive import PolicyArchive
 from harness.search.counts_journal import holds_counts, read_counts
 from harness.search.engine import (
-    DEFAULT_EVALUATIONS,
-    DEFAULT_STRATEGY,
     EngineOptions,
     EngineResult,
     EngineSearch,
@@ -34,7 +29,8 @@ from harness.search.engine import (
 from harness.search.evaluator import ProposalEvaluator, run_on_ranks
 from harness.search.journal import Journal
 from harness.search.report import Report, report
-from harness.search.results import JOURNAL_FILE, holds_results, write_frontier, write_policy
+from harness.search.request import SearchOptions, Target, check_free, targets_of
+from harness.search.results import JOURNAL_FILE, write_frontier, write_policy
 from harness.trained_run import TrainedRun, load_run, load_weights
 
 logger = logging.getLogger(__name__)
@@ -55,32 +51,6 @@ class SearchOutcome(Report):
     score: float | None
     """Mean score measured on the images for proposals; None where it was not."""
     folder: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """What a user may set for a search."""
-
-    strategy: str = DEFAULT_STRATEGY
-    evaluations: int | None = DEFAULT_EVALUATIONS
-    """Most policies evaluated, over all budgets; None is no limit."""
-    seed: int = 0
-    resume: bool = False
-    data_path: Path | None = None
-    """Where the run's images lie now; None for where they lay."""
-    limits: Sequence[str] = ()
-    """`NAME=AMOUNT`, limits that hold in every budget, beside its BitOPs."""
-    costs: Sequence[str] = ()
-    """`NAME:UNIT=FILE`, tables of what layers were measured at."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One budget of a call."""
-
-    budget: Budget
-    folder: Path
-    """Where its files go."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +92,7 @@ def search(
     # A target is within reach of what the layers may take now, not of all they ever could.
     present = weights.supernet.network.narrowed(weights.candidates)
     parent = out or run.path / "search"
-    budgets = _budgets(targets, present, parent, options)
+    budgets = targets_of(targets, present, parent, options)
     problem = SearchProblem(
         network=weights.supernet.network,
         candidates=weights.candidates,
@@ -130,7 +100,7 @@ def search(
     )
     # Refuses limits that no policy keeps together before anything is loaded or written.
     EngineSearch(problem, _engine_options(options))
-    _check_free(budgets, options)
+    check_free(budgets, options)
     trained = load_run(run, weights=weights, data_path=options.data_path)
     if not trained.is_main_process:
         observer = SILENCE
@@ -138,7 +108,7 @@ def search(
 
         def begin() -> None:
             stack.enter_context(locked(parent))
-            _check_free(budgets, options)  # Again: another search may have ended meanwhile.
+            check_free(budgets, options)  # Again: another search may have ended meanwhile.
             remove_torn_writes(parent)
             for target in budgets:
                 target.folder.mkdir(exist_ok=True)
@@ -146,53 +116,6 @@ def search(
 
         decided_by_rank_0(begin)
         return _search_budgets(trained, problem, budgets, parent, options, observer)
-
-
-def _check_free(budgets: Sequence[Target], options: SearchOptions) -> None:
-    for target in budgets:
-        if not options.resume and holds_results(target.folder):
-            raise RunError(
-                f"{target.folder} holds a search already; give --resume to go on with it, "
-                "or another --out"
-            )
-
-
-def _budgets(
-    targets: Sequence[str], network: NetworkSpec, parent: Path, options: SearchOptions
-) -> list[Target]:
-    measured = _measured(network, options)
-    by_itself = [target_budget(text, network) for text in targets]
-    if by_itself and not options.limits:
-        found = by_itself
-    else:
-        joint = [[f"bitops={text}"] for text in targets] or [[]]
-        found = [parse_budget([*one, *options.limits], network, measured=measured) for one in joint]
-    limited = {limit.resource.name for budget in found for limit in budget.limits}
-    for resource in measured:
-        if resource.name not in limited:
-            raise BudgetError(
-                f"costs of {resource.name} are given and no limit of it, so they decide nothing; "
-                f"add --budget {resource.name}=AMOUNT or leave them out"
-            )
-    warnings = (warning for budget in found for warning in slack_warnings(budget, network))
-    for warning in dict.fromkeys(warnings):
-        logger.warning("%s", warning)
-    if len({tuple(limit.amount for limit in budget.limits) for budget in found}) < len(found):
-        raise RunError("a target is given twice; give each --target-bitops once")
-    return [
-        Target(budget=budget, folder=parent / f"{options.strategy}_{budget.folder_name}")
-        for budget in found
-    ]
-
-
-def _measured(network: NetworkSpec, options: SearchOptions) -> list[Resource]:
-    measured: dict[str, Resource] = {}
-    for text in options.costs:
-        resource = measured_resource(text, network)
-        if resource.name in measured:
-            raise BudgetError(f"costs of {resource.name} are given twice; give one table of it")
-        measured[resource.name] = resource
-    return list(measured.values())
 
 
 def _search_budgets(

@@ -15,8 +15,9 @@ from harness.problem.cost import ACT_BYTES_PEAK, WEIGHT_BYTES, bitops, policy_co
 from harness.problem.units import PICO
 from harness.run.policy_file import load_policy
 from harness.search import driver
-from harness.search.driver import SearchOptions, Target, open_archive
+from harness.search.driver import open_archive
 from harness.search.engine import STRATEGIES
+from harness.search.request import SearchOptions, Target
 
 SEARCH = "00000000000000aa"
 
