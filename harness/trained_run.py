@@ -38,6 +38,7 @@ from harness.run.data_file import DataIdentity
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
 from harness.runtime import create_accelerator, lay_channels_last
+from harness.scores import PolicyScores
 
 logger = logging.getLogger(__name__)
 
@@ -95,21 +96,21 @@ class TrainedRun:
 
     def score_proposals(
         self, policies: Sequence[Policy], *, on_progress: OnProgress | None = None
-    ) -> NDArray[np.float64]:
-        """Return each policy's `search.score` by folds of the images for proposals.
+    ) -> PolicyScores:
+        """Return each policy's `search.score` and wrong images on the images for proposals.
 
         Args:
             policies: Policies to score.
             on_progress: Told how far the work is, in policies.
 
         Returns:
-            (policies, folds): sums over the images of each fold. The score of a policy is the sum
-            of its row over the number of images of `proposal_batches`.
+            The score of a policy is the sum of its parts over the number of images of
+            `proposal_batches`.
 
         Raises:
             NotFiniteError: A policy's logits are no finite numbers.
         """
-        return self._scorer(self.config.search.score).parts(policies, on_progress=on_progress)
+        return self._scorer(self.config.search.score).score(policies, on_progress=on_progress)
 
     def right_images(
         self, policies: Sequence[Policy], *, split: str, on_progress: OnProgress | None = None

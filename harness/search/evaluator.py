@@ -66,8 +66,8 @@ class ProposalEvaluator:
         batch = [Policy(policy) for policy in np.asarray(policies).tolist()]
         missing = [it for it in self._archive.missing(batch) if it not in self._counts]
         if missing:
-            parts = self._trained.score_proposals(missing, on_progress=self._work.advance)
-            rows = parts.tolist()
+            scores = self._trained.score_proposals(missing, on_progress=self._work.advance)
+            rows = scores.parts.tolist()
             self._archive.add(self._search_id, dict(zip(missing, rows, strict=True)))
             self.num_evaluated += len(missing)
         rows = [self._known(policy) for policy in batch]

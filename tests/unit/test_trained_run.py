@@ -121,15 +121,17 @@ def test_proposals_are_scored_by_the_setting(run):
         trained.proposal_batches(),
         recalibration=trained.batches("train", limit=trained.config.search.recalibrate_images),
     )
-    parts = trained.score_proposals([largest, smallest])
-    assert parts.shape == (2, 32)
-    assert parts.sum(axis=1).tolist() == wrong
+    scores = trained.score_proposals([largest, smallest])
+    assert scores.parts.shape == (2, 32)
+    assert scores.parts.sum(axis=1).tolist() == wrong
+    assert scores.num_wrong.tolist() == wrong
     search = trained.config.search.model_copy(update={"score": "kl"})
     by_kl = replace(trained, config=trained.config.model_copy(update={"search": search}))
     amounts = []
-    parts = by_kl.score_proposals([largest, smallest], on_progress=amounts.append)
-    assert not parts[0].any()
-    assert parts[1].all()
+    scores = by_kl.score_proposals([largest, smallest], on_progress=amounts.append)
+    assert not scores.parts[0].any()
+    assert scores.parts[1].all()
+    assert scores.num_wrong.tolist() == wrong
     assert sum(amounts) == pytest.approx(2)
 
 

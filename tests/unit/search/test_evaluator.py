@@ -40,7 +40,7 @@ def wrong_of(trained, policies):
 
 def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, policies):
     two, six = policies
-    (parts,) = trained.score_proposals([six]).tolist()
+    (parts,) = trained.score_proposals([six]).parts.tolist()
     known = [1.0] * len(parts)
     archive = PolicyArchive()
     archive.add(SEARCH, {two: known})
