@@ -66,13 +66,15 @@ class ProposalEvaluator:
         batch = [Policy(policy) for policy in np.asarray(policies).tolist()]
         missing = [it for it in self._archive.missing(batch) if it not in self._counts]
         if missing:
-            scores = self._trained.score_proposals(missing, on_progress=self._work.advance)
-            rows = scores.parts.tolist()
-            self._archive.add(self._search_id, dict(zip(missing, rows, strict=True)))
+            found = self._trained.score_proposals(missing, on_progress=self._work.advance)
+            rows = dict(zip(missing, found.parts.tolist(), strict=True))
+            wrong = dict(zip(missing, found.num_wrong.tolist(), strict=True))
+            self._archive.add(self._search_id, rows, wrong)
             self.num_evaluated += len(missing)
-        rows = [self._known(policy) for policy in batch]
+        answers = [self._known(policy) for policy in batch]
         # A count has no folds; scores of one batch have them all, or none has.
-        return rows if len({len(row) for row in rows}) == 1 else [[sum(row)] for row in rows]
+        has_folds = len({len(row) for row in answers}) == 1
+        return answers if has_folds else [[sum(row)] for row in answers]
 
     def _known(self, policy: Policy) -> list[float]:
         scores = self._archive.scores.get(policy)
