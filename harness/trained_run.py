@@ -13,11 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy import OnProgress, PolicyScorer, accuracy_of, right_by_policy
-from harness.checkpoint import (
-    load_candidates,
-    load_supernet,
-    weights_digest,
-)
+from harness.checkpoint import load_supernet
 from harness.data import (
     EvalBatches,
     Splits,
@@ -32,6 +28,7 @@ from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0, is_so_on_any_rank
 from harness.quant.supernet import Supernet
+from harness.run.checkpoint_facts import load_candidates, weights_digest
 from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.config import Config, Score
 from harness.run.data_file import DataIdentity
