@@ -312,11 +312,11 @@ def _opens_of_a_search(run: RunDir, images: Path) -> dict[str, Any]:
         (outcome,) = search(run, ["40%"], options=SearchOptions(evaluations=NUM_POLICIES))
     num_images = sum(1 for _ in images.rglob("*.jpg"))
     return {
-        "search_evaluations": outcome.evaluations,
+        "search_evaluations": outcome.search.evaluations,
         "images": num_images,
         "opens": sum(opens.values()),
         "opens_per_image": max(opens.values(), default=0),
-        "seconds_per_evaluation": outcome.seconds / outcome.evaluations,
+        "seconds_per_evaluation": outcome.search.seconds / outcome.search.evaluations,
     }
 
 

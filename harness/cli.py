@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import harness
-from harness import ranks, tables
+from harness import outcome_tables, ranks, tables
 from harness._search_rs import DEFAULT_EVALUATIONS, STRATEGIES
 from harness.command_line import run_app, working
 from harness.errors import ConfigError
@@ -16,7 +16,7 @@ from harness.terminal import console
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
     from harness.runtime import TerminalObserver
-    from harness.search.driver import SearchOutcome
+    from harness.search.outcome import SearchOutcome
 
 app = typer.Typer(
     help="Train a quantization supernet, search bit-widths under a BitOPs budget, evaluate.",
@@ -24,6 +24,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+MOST_CONFIRMED = 10
+"""Policies that are measured for an answer of an archive: more than that is a search."""
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value; repeatable.")
@@ -140,9 +143,20 @@ def search(
             help="A limit beside the others, weight-bytes=1.2M; repeatable: all hold at once.",
         ),
     ] = None,
+    frontier: Annotated[
+        int, typer.Option(min=1, help="So many budgets from the cheapest to the dearest policy.")
+    ] = 0,
     costs: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME:UNIT=FILE", help="Measured costs, latency:ms=board.csv."),
+    ] = None,
+    from_archive: Annotated[
+        bool,
+        typer.Option("--from-archive", help="Answer at once from what earlier searches evaluated."),
+    ] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_CONFIRMED, help="Policies that confirm such an answer."),
     ] = None,
     run: RunOption = None,
     strategy: Annotated[
@@ -161,13 +175,15 @@ def search(
     """Search the most accurate policy under each budget, by inference alone."""
     if strategy not in STRATEGIES:
         raise ConfigError(f"strategy {strategy} is unknown; choose {' or '.join(STRATEGIES)}")
-    if not target_bitops and not budget:
-        raise ConfigError("no budget is given; write --target-bitops 45% or --budget bitops=5.5G")
+    if not target_bitops and not budget and not frontier:
+        raise ConfigError(
+            "no budget is given; write --target-bitops 45%, --budget bitops=5.5G or --frontier 10"
+        )
+    if confirm is not None and not from_archive:
+        raise ConfigError("--confirm measures an answer of --from-archive; give both")
     folder = _run_or_newest(run)
-    from harness.search import driver
     from harness.search.request import SearchOptions
 
-    _setup_logging()
     options = SearchOptions(
         strategy=strategy,
         evaluations=evaluations,
@@ -176,12 +192,32 @@ def search(
         data_path=data_path,
         limits=budget or (),
         costs=costs or (),
+        frontier=frontier,
     )
+    targets = target_bitops or ()
+    if from_archive and confirm is None:
+        from harness.search.from_archive import answer
+
+        answers = answer(folder, targets, out=out, options=options)
+        table = outcome_tables.answers_table(answers)
+        _show(outcome_tables.answers_json(folder, answers), table, json=json)
+        return
+    _setup_logging()
     with working(), _observer() as observer:
-        outcomes = driver.search(
-            folder, target_bitops or (), out=out, options=options, observer=observer
-        )
+        outcomes = _searched(folder, targets, confirm, out=out, options=options, observer=observer)
     _show_outcomes(folder, outcomes, json=json)
+
+
+def _searched(
+    run: "RunDir", targets: Sequence[str], most_confirmed: int | None, **how: Any
+) -> "list[SearchOutcome]":
+    if most_confirmed is None:
+        from harness.search.driver import search as search_run
+
+        return search_run(run, targets, **how)
+    from harness.search.confirm import confirm
+
+    return confirm(run, targets, most=most_confirmed, **how)
 
 
 @app.command("eval")
@@ -248,8 +284,15 @@ def _setup_logging() -> None:
 
 
 def _show_outcomes(run: "RunDir", outcomes: "list[SearchOutcome]", *, json: bool) -> None:
-    _show(tables.outcomes_json(run, outcomes), tables.outcomes_table(outcomes), json=json)
+    _show(
+        outcome_tables.outcomes_json(run, outcomes),
+        outcome_tables.outcomes_table(outcomes),
+        json=json,
+    )
     if not json:
+        layers = outcome_tables.layers_table(run.load_network(), outcomes)
+        if layers is not None:
+            console().print(layers)
         folders = [str(run.path), *(str(outcome.folder) for outcome in outcomes)]
         console().print("artefacts: " + "  ".join(folders))
 

@@ -265,18 +265,7 @@ class Journal:
         Raises:
             RunError: It was not, or what stands there is damaged.
         """
-        place = f"line 1 of {self._path}"
-        there = parsed_object(line, place=place)
-        if "format" not in there:
-            raise damaged(place, "no header of a journal")
-        JOURNAL_FORMAT.upgraded(there, self._path)  # What a newer program wrote is not damaged.
-        if there["format"] < FIRST_OF_ALL_SEARCHES:
-            raise RunError(
-                f"journal {self._path} has format {there['format']}, which holds one target's "
-                f"counts; searches go on from format {FIRST_OF_ALL_SEARCHES}, give another --out"
-            )
-        if not has_end or unsealed(line) is None:
-            raise damaged(place, "its CRC is of something else" if has_end else "it has no end")
+        there = _checked_header(line, self._path, place=f"line 1 of {self._path}", has_end=has_end)
         self._takes_wrong = there["format"] >= WITH_WRONG_IMAGES
         parts = difference(_settings(there), _settings(self._header))
         if parts is not None:
@@ -284,6 +273,40 @@ class Journal:
                 f"journal {self._path} was made with other weights, images or settings: {parts}; "
                 "remove it or give another --out"
             )
+
+
+def journal_header(path: Path) -> dict[str, Any]:
+    """Return what the first line of a journal says, for whoever asks what it is of.
+
+    Raises:
+        RunError: There is no journal, or its first line is damaged or of another version.
+    """
+    try:
+        content = JournalDisk().read(path, limit=MAX_JOURNAL_BYTES)
+    except OSError as problem:
+        raise RunError(
+            f"journal {path} cannot be read: {_reason(problem)}; search the run first, or give the "
+            "--out of its search"
+        ) from None
+    line, newline, _ = content.partition(NEWLINE)
+    place = f"line 1 of {path}"
+    header = _checked_header(line, path, place=place, has_end=bool(newline))
+    return without_crc(header)
+
+
+def _checked_header(line: bytes, path: Path, *, place: str, has_end: bool) -> dict[str, Any]:
+    header = parsed_object(line, place=place)
+    if "format" not in header:
+        raise damaged(place, "no header of a journal")
+    JOURNAL_FORMAT.upgraded(header, path)  # What a newer program wrote is not damaged.
+    if header["format"] < FIRST_OF_ALL_SEARCHES:
+        raise RunError(
+            f"journal {path} has format {header['format']}, which holds one target's "
+            f"counts; searches go on from format {FIRST_OF_ALL_SEARCHES}, give another --out"
+        )
+    if not has_end or unsealed(line) is None:
+        raise damaged(place, "its CRC is of something else" if has_end else "it has no end")
+    return header
 
 
 def _settings(header: dict[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,12 @@ def check_free(targets: Sequence[Target], options: SearchOptions) -> None:
 
 
 def targets_of(
-    targets: Sequence[str], network: NetworkSpec, parent: Path, options: SearchOptions
+    targets: Sequence[str],
+    network: NetworkSpec,
+    parent: Path,
+    options: SearchOptions,
+    *,
+    name: str | None = None,
 ) -> list[Target]:
     """Return the budgets of a call, each with its folder; a warning says which bind nothing.
 
@@ -74,6 +79,7 @@ def targets_of(
         network: The network, narrowed to what its layers may take now.
         parent: The search's folder.
         options: Further limits, tables of costs, and how many budgets of a frontier.
+        name: What the names of the budgets' folders begin with; by default the strategy.
 
     Raises:
         HarnessError: A budget is none, or cannot be met; a table cannot be used.
@@ -100,7 +106,7 @@ def targets_of(
     if len({tuple(limit.amount for limit in budget.limits) for budget in found}) < len(found):
         raise RunError("a target is given twice; give each --target-bitops once")
     return [
-        Target(budget=budget, folder=parent / f"{options.strategy}_{budget.folder_name}")
+        Target(budget=budget, folder=parent / f"{name or options.strategy}_{budget.folder_name}")
         for budget in found
     ]
 

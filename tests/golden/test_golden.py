@@ -228,7 +228,9 @@ def test_old_search_goes_on_from_its_counts_and_takes_the_same_steps(finished):
     assert after["provenance"]["score"] == "errors"
     assert after["provenance"]["trace"] == before["provenance"]["trace"]
     # What the greedy search left over of its evaluations is spent now, and nothing counted again.
-    assert outcome.evaluations == 60 == len(counts) + len(evaluated(finished.path / "search"))
+    assert (
+        outcome.search.evaluations == 60 == len(counts) + len(evaluated(finished.path / "search"))
+    )
     assert evaluated(finished.path / "search").isdisjoint(counts)
     assert (folder / "journal.jsonl").read_bytes() == journal
     if outcome.best.policy.bits in counts:
@@ -251,7 +253,7 @@ def test_old_counts_are_no_scores_of_another_kind(tiny, finished):
     counts = counted(finished.path / "search/greedy_30pct")
     options = SearchOptions(strategy="greedy", evaluations=30, resume=True)
     (outcome,) = search(finished, ["30%"], options=options)
-    assert len(evaluated(finished.path / "search")) == outcome.evaluations == 30
+    assert len(evaluated(finished.path / "search")) == outcome.search.evaluations == 30
     assert not evaluated(finished.path / "search").isdisjoint(counts)
 
 
@@ -261,7 +263,7 @@ def test_old_run_is_searched_under_another_budget(finished, strategy):
     (outcome,) = search(finished, ["40%"], options=options)
     network = finished.load_network()
     assert outcome.budget.allows(network, outcome.best.policy)
-    assert outcome.evaluations <= 20
+    assert outcome.search.evaluations <= 20
     found = load_policy(finished.path / f"search/{strategy}_40pct/policy.json", network)
     assert found == outcome.best.policy
 
