@@ -166,6 +166,10 @@ def search(
         int,
         typer.Option(min=1, help="Policies evaluated, for all budgets together."),
     ] = DEFAULT_EVALUATIONS,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Policies scored first: gradient, or the folder of another search."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,
@@ -188,6 +192,7 @@ def search(
         strategy=strategy,
         evaluations=evaluations,
         seed=seed,
+        start=start,
         resume=resume,
         data_path=data_path,
         limits=budget or (),

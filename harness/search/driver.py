@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from harness.search.predicted import Expectations
 from harness.search.preparation import Prepared, prepared
 from harness.search.request import SearchOptions, Target
 from harness.search.results import JOURNAL_FILE, write_frontier, write_policy
+from harness.search.starts import starts_of
 from harness.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -85,10 +86,18 @@ def _search_budgets(
     trained, problem, targets, parent = ready.trained, ready.problem, ready.targets, ready.parent
     started = time.perf_counter()
     known = open_archive(trained, parent, targets)
-    search_id = _search_id(problem, options, error_weight=trained.config.search.error_weight)
-    before = decided_by_rank_0(lambda: known.archive.begin(search_id))
+    engine_options = EngineOptions(
+        strategy=options.strategy,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        error_weight=trained.config.search.error_weight,
+        starts=starts_of(ready, options.start),
+    )
     _say_what_it_buys(options)
-    result, num_evaluated = _evaluated(ready, known, search_id, before, options, observer)
+    shortlist_size = _num_finalists(trained, options)
+    result, num_evaluated = _evaluated(
+        ready, known, engine_options, shortlist=shortlist_size, observer=observer
+    )
     seconds = time.perf_counter() - started
     logger.info("%d policies evaluated in %.1f s", num_evaluated, seconds)
     expected = _expectations(trained, problem, known)
@@ -118,14 +127,11 @@ def _say_what_it_buys(options: SearchOptions) -> None:
 
 
 def _evaluated(
-    ready: Prepared,
-    known: _Known,
-    search_id: str,
-    before: Mapping[Policy, Sequence[float]],
-    options: SearchOptions,
-    observer: Observer,
+    ready: Prepared, known: _Known, options: EngineOptions, *, shortlist: int, observer: Observer
 ) -> tuple[EngineResult, int]:
     """Let the engine search; return what it found, and how many policies that took."""
+    search_id = _search_id(ready.problem, options)
+    before = decided_by_rank_0(lambda: known.archive.begin(search_id))
     trained = ready.trained
     work = observer.begin("policies evaluated", total=options.evaluations)
     evaluator = ProposalEvaluator(
@@ -136,18 +142,16 @@ def _evaluated(
         num_due=_num_due(known.archive, search_id, options.evaluations),
         work=work,
     )
-    config = trained.config.search
     num_images = trained.proposal_batches().num_images
 
     def searched(evaluate: Callable[[PolicyArray], list[list[float]]]) -> EngineResult:
-        engine_options = _engine_options(options, error_weight=config.error_weight)
-        engine = EngineSearch(ready.problem, engine_options, known=before)
+        engine = EngineSearch(ready.problem, options, known=before)
 
         def asked(policies: PolicyArray) -> list[list[float]]:
             work.say(how_it_stands(engine.status, num_images))
             return evaluate(policies)
 
-        return engine.run(asked, shortlist=_num_finalists(trained, options))
+        return engine.run(asked, shortlist=shortlist)
 
     result = run_on_ranks(searched, evaluator, is_main_process=trained.is_main_process)
     work.end()
@@ -179,16 +183,7 @@ def _expectations(trained: TrainedRun, problem: SearchProblem, known: _Known) ->
     return Expectations(problem, archive.scores, archive.wrong, num_images=num_images)
 
 
-def _engine_options(options: SearchOptions, *, error_weight: float = 1.0) -> EngineOptions:
-    return EngineOptions(
-        strategy=options.strategy,
-        evaluations=options.evaluations,
-        seed=options.seed,
-        error_weight=error_weight,
-    )
-
-
-def _search_id(problem: SearchProblem, options: SearchOptions, *, error_weight: float) -> str:
+def _search_id(problem: SearchProblem, options: EngineOptions) -> str:
     """Return what tells this search from others of the folder: all that decides what it does.
 
     Beyond that there is what decides the scores, which stands in the journal's header.
@@ -206,7 +201,9 @@ def _search_id(problem: SearchProblem, options: SearchOptions, *, error_weight: 
             ],
             "evaluations": options.evaluations,
             "seed": options.seed,
-            "error_weight": error_weight,
+            "error_weight": options.error_weight,
+            # Left out where there are none: searches of older versions had none.
+            **({"starts": [policy.bits for policy in options.starts]} if options.starts else {}),
         }
     )
 
