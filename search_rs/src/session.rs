@@ -202,6 +202,7 @@ impl Session {
         let view = View { problem: &self.problem, archive: &self.archive, remaining };
         let proposed = self.strategy.propose(&view).and_then(|proposed| view.cut(proposed));
         let Some(proposed) = proposed else {
+            self.strategy.conclude(&view);
             self.state = State::Ended;
             return;
         };

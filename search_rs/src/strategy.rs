@@ -6,6 +6,8 @@
 
 /// The strategies by name.
 pub mod by_name;
+/// Every policy within the budgets, one after the other.
+pub mod enumeration;
 /// Evolution: mutations and crossings of the best policies.
 pub mod evolution;
 /// The paper's bidirectional greedy rule.
@@ -179,6 +181,10 @@ pub trait Strategy: Debug + Send + Sync {
     /// Take note that policies proposed last now stand in the archive: those that were evaluated or
     /// known.
     fn observe(&mut self, view: &View<'_>, scored: &[Scored<'_>]);
+
+    /// Make ready to answer from all that is known: nothing more is asked. By default there is nothing
+    /// to do.
+    fn conclude(&mut self, _view: &View<'_>) {}
 
     /// Return the policies that the strategy holds to be best within a budget, the best first; by
     /// default the lowest scores.

@@ -78,6 +78,8 @@ pub struct Guided {
     random: Pcg64Mcg,
     stage: Stage,
     model: Option<Model>,
+    /// How many policies the model was fitted to.
+    num_fitted: u64,
     /// Policies proposed that have scores now; what is spent where there is no limit.
     num_asked: u64,
     network: std::sync::Arc<crate::network::Network>,
@@ -96,6 +98,7 @@ impl Guided {
             random: problem.generator(0),
             stage: Stage::Survey { uniform },
             model: None,
+            num_fitted: 0,
             num_asked: 0,
             network,
             trace: Vec::new(),
@@ -116,6 +119,7 @@ impl Guided {
     fn fit(&mut self, view: &View<'_>) {
         let from = self.model.take();
         self.model = Model::fit(&view.problem.network, view.archive, from.as_ref());
+        self.num_fitted = view.archive.num_policies();
     }
 
     /// Return the optimum of a model's values within a budget.
@@ -231,7 +235,6 @@ impl Strategy for Guided {
             let is_spent = self.spent(view) >= self.settings.evaluations;
             if is_spent || view.remaining == Some(0) {
                 self.stage = Stage::Ended;
-                self.fit(view);
                 break;
             }
             if let Some(proposed) = self.go_on(view) {
@@ -243,6 +246,13 @@ impl Strategy for Guided {
 
     fn observe(&mut self, _view: &View<'_>, scored: &[Scored<'_>]) {
         self.num_asked += scored.len() as u64;
+    }
+
+    fn conclude(&mut self, view: &View<'_>) {
+        let num_known = view.archive.num_policies();
+        if self.num_fitted != num_known {
+            self.fit(view);
+        }
     }
 
     fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {

@@ -9,3 +9,4 @@ mod draw;
 mod greedy;
 mod knapsack;
 mod session;
+mod spending;
