@@ -38,7 +38,7 @@ impl SearchError {
             Self::UnknownBudget { budget, limit } => {
                 vec![("budget", count(budget)), ("limit", count(limit))]
             }
-            Self::BudgetUnreachable { budget } => vec![("budget", count(budget))],
+            Self::BudgetUnreachable { budget, .. } => vec![("budget", count(budget))],
             Self::ScoreParts { index, found, expected } => vec![
                 ("index", count(index)),
                 ("found", count(found)),
@@ -55,7 +55,8 @@ impl SearchError {
             | Self::LayerResources { found, expected, .. }
             | Self::LimitCount { found, expected }
             | Self::PolicyLength { found, expected }
-            | Self::ScoreCount { found, expected } => {
+            | Self::ScoreCount { found, expected }
+            | Self::ValueCount { found, expected, .. } => {
                 vec![("found", count(found)), ("expected", count(expected))]
             }
             Self::BudgetTooSmall { resource, limit, smallest_cost } => vec![
@@ -66,7 +67,9 @@ impl SearchError {
             Self::ScoreNotFinite { index, value } => {
                 vec![("index", count(index)), ("value", Real(value))]
             }
-            Self::ErrorWeight { value } | Self::GuidedSetting { value, .. } => {
+            Self::ErrorWeight { value }
+            | Self::GuidedSetting { value, .. }
+            | Self::ValueNotFinite { value, .. } => {
                 vec![("value", Real(value))]
             }
             Self::NothingProposed { found } => vec![("found", count(found))],

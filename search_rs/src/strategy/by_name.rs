@@ -5,6 +5,7 @@ use crate::strategy::enumeration::Enumeration;
 use crate::strategy::evolution::Evolution;
 use crate::strategy::greedy::{Greedy, GreedySettings};
 use crate::strategy::guided::{Guided, GuidedSettings};
+use crate::strategy::knapsack::KnapsackSearch;
 use crate::strategy::parts::{Part, Parts};
 use crate::strategy::random::Random;
 use crate::strategy::uniform::Uniform;
@@ -33,9 +34,14 @@ pub const DEFAULT_EVALUATIONS: u64 = 300;
 type Create = fn(&Problem, &Settings, Option<u64>) -> Result<Box<dyn Strategy>, SearchError>;
 
 /// The strategies by name; the first is the default.
-const STRATEGIES: [(&str, Create); 5] = [
+const STRATEGIES: [(&str, Create); 6] = [
     ("guided", guided),
     ("greedy", greedy),
+    ("knapsack", |problem, _, limit| {
+        let strategy = Box::new(KnapsackSearch::new(limit));
+        let part = Part { strategy, budget: None, tier: 0 };
+        spending(problem, limit, &FILLERS, vec![part])
+    }),
     ("evolution", |problem, _, limit| each_budget(problem, limit, &FILLERS[1..], evolution)),
     ("random", |problem, _, limit| each_budget(problem, limit, &FILLERS[2..], random)),
     ("uniform", |_, _, _| Ok(Box::new(Uniform::default()))),

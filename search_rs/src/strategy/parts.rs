@@ -4,8 +4,8 @@
 //! is left of the evaluations; what a tier leaves over is the next ones'. The first tier answers.
 
 use crate::policy::Policy;
-use crate::strategy::{Scored, Strategy, View};
-use crate::trace::{Prediction, TraceStep};
+use crate::strategy::{Problem, Scored, Strategy, View};
+use crate::trace::{Marginal, Prediction, TraceStep};
 
 /// A strategy and the budget that it serves; `None` serves all.
 #[derive(Debug)]
@@ -96,6 +96,10 @@ impl Strategy for Parts {
 
     fn predict(&self, policy: &Policy) -> Option<Prediction> {
         self.members.iter().find_map(|part| part.strategy.predict(policy))
+    }
+
+    fn marginals(&self, problem: &Problem, policy: &Policy) -> Option<Vec<Marginal>> {
+        self.members.iter().find_map(|part| part.strategy.marginals(problem, policy))
     }
 
     fn model_error(&self) -> Option<f64> {
