@@ -22,6 +22,7 @@ __all__ = [
     "SearchStatus",
     "StateError",
     "TraceStep",
+    "optimal_policies",
 ]
 
 DEFAULT_EVALUATIONS: Final[int]
@@ -66,6 +67,8 @@ class BudgetError(SearchError):
     budget: int
     expected: int
     found: int
+    least: list[int | None]
+    """By resource, where limits exclude each other: the least it reaches with all others kept."""
     limit: int
     resource: int
     smallest_cost: int
@@ -222,6 +225,18 @@ class SearchStatus:
         """Lowest score within each budget so far, None where there is none."""
 
     @property
+    def best_policies(self) -> list[npt.NDArray[np.uint8] | None]:
+        """The policy of each of them, a new uint8 array (layers, 2)."""
+
+    @property
+    def best_errors(self) -> list[float | None]:
+        """Standard error of each of them over other images, None where it came without parts."""
+
+    @property
+    def best_predictions(self) -> list[tuple[float, float] | None]:
+        """What a model expects of each, as (score, standard deviation), None without one."""
+
+    @property
     def model_error(self) -> float | None:
         """Typical error of the model's predictions of scores it was not shown, None without one."""
 
@@ -232,8 +247,10 @@ class Search:
     `budgets` has a row per budget with a limit per resource, None for no limit; each budget gets a
     policy, and one set of evaluations serves all. `strategy` is one of `STRATEGIES`. `evaluations`
     bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape
-    (n, layers, 2): starts and yardsticks. `seed` decides every draw. `error_weight` is of "greedy",
-    the weight of the normalised score against the normalised cost saved (paper: 1.5).
+    (n, layers, 2): starts and yardsticks. `starts` are policies from outside, of the same shape, as
+    a gradient or another search gives them: "guided", "greedy" and "evolution" score those within
+    some budget first. `seed` decides every draw. `error_weight` is of "greedy", the weight of the
+    normalised score against the normalised cost saved (paper: 1.5).
     `refine_share` and `significance` are of "guided": the share of the evaluations that refinement
     may spend, and the standard errors by which it must lower the score. `known` are policies and
     their scores from before: answers that cost no evaluation, and data for a model.
@@ -244,7 +261,7 @@ class Search:
     Raises:
         BudgetError: no policy meets a budget.
         NetworkError: ties join too many layers.
-        PolicyError: a uniform or a known policy is none of the network.
+        PolicyError: a uniform policy, a start or a known policy is none of the network.
         ScoreError: the known scores do not fit the known policies.
         OptionError: a setting is out of range, or there is no such strategy.
     """
@@ -257,6 +274,7 @@ class Search:
         strategy: str | None = None,
         evaluations: int | None = None,
         uniform: npt.ArrayLike | None = None,
+        starts: npt.ArrayLike | None = None,
         seed: int = 0,
         error_weight: float = 1.5,
         refine_share: float | None = None,
@@ -295,6 +313,16 @@ class Search:
             StateError: the search is busy.
         """
 
+    def conclude(self) -> None:
+        """End the search now: a model is fitted to what is known, and nothing more is asked.
+
+        Afterwards `results`, `shortlist` and `predict` answer. It is how further budgets are
+        answered from scores that are known already.
+
+        Raises:
+            StateError: the search is busy.
+        """
+
     def results(self) -> list[SearchResult]:
         """Return what came out of the search, a result per budget.
 
@@ -320,6 +348,20 @@ class Search:
             StateError: the search is busy.
         """
 
+    def marginals(
+        self, policy: npt.ArrayLike, /
+    ) -> list[tuple[int, str, int, int, float, float]] | None:
+        """Return what the strategy's model expects each single move of a policy to change.
+
+        By layer, weights first, as (layer index, "weight" or "act", bits before, bits after, rise
+        of the score, its standard deviation); tied sides move together, and each has the rise of
+        all. The deviation is of what the scores leave open. None where the strategy has no model.
+
+        Raises:
+            PolicyError: another shape or type, or a policy that is none of the network.
+            StateError: the search is busy.
+        """
+
     def status(self) -> SearchStatus:
         """Return how far the search is.
 
@@ -330,3 +372,21 @@ class Search:
     @property
     def trace(self) -> list[TraceStep]:
         """Steps so far, in order."""
+
+def optimal_policies(
+    network: Network,
+    budgets: Sequence[Sequence[int | None]],
+    values: Sequence[Sequence[float]],
+    /,
+) -> list[npt.NDArray[np.uint8]]:
+    """Return for each budget the policy with the lowest sum of values, uint8 (layers, 2).
+
+    `values` has a row per layer with a finite number per pair of its candidates: weight candidates
+    ascending, for each of them the act candidates ascending. Ties hold. `budgets` are those of a
+    `Search`.
+
+    Raises:
+        BudgetError: no policy meets a budget.
+        NetworkError: ties join too many layers.
+        ScoreError: the values are not one for each pair, or one is not finite.
+    """

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, SupportsFloat
 
 import numpy as np
@@ -15,6 +16,7 @@ from harness.problem.candidates import Candidates
 from harness.problem.cost import BITOPS, Resource, cost_table
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
+from harness.problem.ties import Side
 
 PolicyArray = npt.NDArray[np.uint8]
 """Policies as (n, layers, 2): weight bits, activation bits."""
@@ -50,6 +52,9 @@ class EngineOptions:
     """Guided: share of the evaluations that refinement may spend; None for the engine's default."""
     significance: float | None = None
     """Guided: standard errors by which a refinement must lower the score."""
+    starts: tuple[Policy, ...] = ()
+    """Guided, greedy, evolution: policies scored first, as a gradient or another search gives them;
+    those within no budget are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +90,20 @@ class EngineResult:
     """The search's steps as they stand in policy.json, where a score is still called `error`."""
     model_error: float | None
     """Typical error of the model where it predicts a score that it was not shown."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marginal:
+    """What a model expects of the next candidate of one side. Tied sides move together."""
+
+    layer_index: int
+    side: Side
+    bits_from: int
+    bits_to: int
+    difference: float
+    """By how much the score rises."""
+    deviation: float
+    """Standard deviation of that, of what the scores leave open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +181,8 @@ class EngineSearch:
                 [problem.limits(budget) for budget in problem.budgets],
                 strategy=options.strategy,
                 evaluations=None if evaluations is None else min(evaluations, LARGEST_LIMIT),
-                uniform=np.array(uniform, np.uint8) if uniform else None,
+                uniform=_bits(uniform),
+                starts=_bits([policy.bits for policy in options.starts]),
                 seed=options.seed,
                 error_weight=options.error_weight,
                 refine_share=options.refine_share,
@@ -191,6 +211,19 @@ class EngineSearch:
             self._search.run(evaluate)
         except _search_rs.ScoreError as refusal:
             raise RunError(str(refusal)) from None
+        return self._result(shortlist)
+
+    def conclude(self, *, shortlist: int = 1) -> EngineResult:
+        """End the search with what is known, asking for nothing: how an archive answers a budget.
+
+        Args:
+            shortlist: Most policies returned for each budget. Without scores within a budget it is
+                what the model predicts to be best, or the cheapest policy where there is none.
+        """
+        self._search.conclude()
+        return self._result(shortlist)
+
+    def _result(self, shortlist: int) -> EngineResult:
         budgets = range(len(self._problem.budgets))
         return EngineResult(
             shortlists=[
@@ -207,6 +240,30 @@ class EngineSearch:
         shape = len(policies), len(self._problem.network.layers), 2
         bits = np.array([policy.bits for policy in policies], np.uint8).reshape(shape)
         return self._search.predict(bits)
+
+    def marginals(self, policy: Policy) -> list[Marginal] | None:
+        """Return what the model expects each side's next candidates to change; None without one.
+
+        Raises:
+            RunError: The policy is none of the network.
+        """
+        try:
+            rows = self._search.marginals(np.array(policy.bits, np.uint8))
+        except _search_rs.PolicyError as refusal:
+            raise RunError(str(refusal)) from None
+        if rows is None:
+            return None
+        return [
+            Marginal(
+                layer_index=index,
+                side="weight" if side == "weight" else "act",
+                bits_from=before,
+                bits_to=after,
+                difference=rise,
+                deviation=deviation,
+            )
+            for index, side, before, after, rise, deviation in rows
+        ]
 
     def _trace(self) -> list[dict[str, Any]]:
         keys = [resource.key for resource in self._problem.resources]
@@ -237,6 +294,51 @@ def run_search(
         HarnessError: The engine refuses the network, a budget or an option.
     """
     return EngineSearch(problem, options, known=known).run(evaluate, shortlist=shortlist)
+
+
+def knapsack_policies(
+    problem: SearchProblem, values: Sequence[Mapping[tuple[int, int], float]]
+) -> list[Policy]:
+    """Return for each budget the policy whose values add up to the least, by an exact knapsack.
+
+    Args:
+        problem: Layers, candidates and budgets; ties hold.
+        values: By layer, in the network's order: what each pair (weight bits, act bits) of its
+            candidates adds. Pairs that are no candidates are not read.
+
+    Raises:
+        HarnessError: Another number of layers, a pair without a value, a value that is not finite,
+            or a budget that no policy keeps.
+    """
+    layers = problem.candidates.layers
+    if len(values) != len(layers):
+        raise RunError(
+            f"values are given for {len(values)} layers, the network has {len(layers)}; give each "
+            "layer its own"
+        )
+    rows = []
+    for layer, of_pair in zip(layers, values, strict=True):
+        pairs = list(product(sorted(layer.weight), sorted(layer.act)))
+        for weight, act in pairs:
+            if (weight, act) not in of_pair:
+                raise RunError(
+                    f"values of layer {layer.name} lack {weight}/{act} bits; give one for each "
+                    "pair of its candidates"
+                )
+        rows.append([float(of_pair[pair]) for pair in pairs])
+    try:
+        found = _search_rs.optimal_policies(
+            engine_network(problem.network, problem.candidates, problem.resources),
+            [problem.limits(budget) for budget in problem.budgets],
+            rows,
+        )
+    except _search_rs.SearchError as refusal:
+        raise _as_mistake(refusal, problem) from None
+    return [Policy(policy.tolist()) for policy in found]
+
+
+def _bits(policies: Sequence[Any]) -> PolicyArray | None:
+    return np.array(policies, np.uint8) if policies else None
 
 
 def _check(options: EngineOptions) -> None:
@@ -272,7 +374,9 @@ def _as_mistake(refusal: _search_rs.SearchError, problem: SearchProblem) -> Harn
     place = getattr(refusal, "budget", None)
     if place is not None:
         budget = problem.budgets[place]
-        return infeasible_together(budget, problem.network, [None] * len(budget.limits))
+        least = dict(zip(problem.resources, getattr(refusal, "least", ()), strict=False))
+        by_limit = [least.get(limit.resource) for limit in budget.limits]
+        return infeasible_together(budget, problem.network, by_limit)
     resource = problem.resources[refusal.resource]
     option = f"--target-{resource.name}" if resource == BITOPS else f"--budget {resource.name}"
     units = resource.units

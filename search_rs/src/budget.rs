@@ -3,9 +3,12 @@
 //! Invariant: each limit of a `Budget` that exists is met by some policy of the network. Whether one
 //! policy meets all of them is for the knapsack to say (`knapsack.rs`).
 
+use std::collections::BTreeSet;
+
 use crate::convert::cost_as_float;
-use crate::cost::{Aggregate, Costs};
+use crate::cost::{self, Aggregate, Costs};
 use crate::error::SearchError;
+use crate::knapsack::{Knapsack, PairValues};
 use crate::network::Network;
 
 /// The most a result may cost.
@@ -103,6 +106,62 @@ pub fn smallest_cost(network: &Network, resource: usize) -> u64 {
         Aggregate::Sum => each.sum(),
         Aggregate::Max => each.max().unwrap_or_default(),
     }
+}
+
+/// Return for each resource that limits exclude together the least that it reaches while all the other
+/// limits are kept; `None` where there is no limit, or where the others cannot be kept together either.
+pub(crate) fn least_of_each(
+    network: &Network,
+    knapsack: &Knapsack,
+    budget: &Budget,
+) -> Vec<Option<u64>> {
+    let resources = 0..network.num_resources();
+    resources
+        .map(|resource| {
+            budget.limits.iter().find(|&&(limited, _)| limited == resource)?;
+            let others = budget.limits.iter().filter(|&&(limited, _)| limited != resource);
+            let others = Budget { limits: others.copied().collect() };
+            match network.aggregates()[resource] {
+                Aggregate::Sum => least_sum(network, knapsack, &others, resource),
+                Aggregate::Max => least_largest(network, knapsack, &others, resource),
+            }
+        })
+        .collect()
+}
+
+/// Return the least that a resource that adds up reaches within a budget.
+fn least_sum(
+    network: &Network,
+    knapsack: &Knapsack,
+    budget: &Budget,
+    resource: usize,
+) -> Option<u64> {
+    let costs = PairValues::by(network, |layer, bits| {
+        cost_as_float(cost::of_layer(&network.layers()[layer], bits).get(resource))
+    });
+    let solution = knapsack.solve(network, &costs, budget)?;
+    Some(cost::of_policy(network, &solution.policy).get(resource))
+}
+
+/// Return the least that a resource whose largest layer counts reaches within a budget: the least limit
+/// on it, of the costs that layers have, that can be kept beside the others.
+fn least_largest(
+    network: &Network,
+    knapsack: &Knapsack,
+    budget: &Budget,
+    resource: usize,
+) -> Option<u64> {
+    let blocks = knapsack.blocks().iter();
+    let costs: BTreeSet<u64> =
+        blocks.flat_map(|block| block.costs().iter().map(|costs| costs.get(resource))).collect();
+    let costs: Vec<u64> = costs.into_iter().collect();
+    let nothing = PairValues::by(network, |_, _| 0.0);
+    let is_too_low = |&limit: &u64| {
+        let mut limits = budget.limits.clone();
+        limits.push((resource, limit));
+        knapsack.solve(network, &nothing, &Budget { limits }).is_none()
+    };
+    costs.get(costs.partition_point(is_too_low)).copied()
 }
 
 /// A cost over a limit; a limit of 0 counts as 1, which keeps the order.

@@ -250,6 +250,9 @@ pub enum SearchError {
     BudgetUnreachable {
         /// Position of the budget.
         budget: usize,
+        /// By resource: where it is limited, the least that it reaches while all the other limits are
+        /// kept; `None` where they cannot be kept together either.
+        least: Vec<Option<u64>>,
     },
     /// A budget that no policy meets.
     #[error(
@@ -291,22 +294,26 @@ pub enum SearchError {
         /// The score.
         value: f64,
     },
-    /// Hints for another number of layers or candidates.
-    #[error("{layer} has {found} hints, {expected} are needed; give one for each candidate")]
-    HintCount {
-        /// Layer name, or `network`.
-        layer: String,
-        /// How many there are.
+    /// Values that are not one for each pair.
+    #[error("values have {found} numbers for {what}, not {expected}; give one per pair of bits")]
+    ValueCount {
+        /// `the layers`, or the name of the layer.
+        what: String,
+        /// Numbers given.
         found: usize,
-        /// How many there must be.
+        /// Numbers needed.
         expected: usize,
     },
-    /// A hint that says nothing.
-    #[error("a hint of {layer} is {value}, not a finite number; leave hints out or mend them")]
-    HintNotFinite {
-        /// Layer name.
+    /// A value that cannot be added.
+    #[error(
+        "value of layer {layer} at {bits} bits is {value}, not a finite number; give what it adds to the error"
+    )]
+    ValueNotFinite {
+        /// Name of the layer.
         layer: String,
-        /// The hint.
+        /// The pair, `4/3`.
+        bits: String,
+        /// The value.
         value: f64,
     },
     /// Something that is no list of numbers.

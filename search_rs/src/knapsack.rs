@@ -15,7 +15,7 @@ use crate::blocks::{self, Block};
 use crate::budget::Budget;
 use crate::cost::Aggregate;
 use crate::error::SearchError;
-use crate::network::Network;
+use crate::network::{Layer, Network};
 use crate::policy::{LayerBits, Policy};
 
 use self::bound::Bound;
@@ -37,18 +37,39 @@ impl PairValues {
     /// Value every pair of every layer by a function of layer index and bits.
     #[must_use]
     pub fn by(network: &Network, value: impl Fn(usize, LayerBits) -> f64) -> Self {
-        use crate::bits::Side::{Act, Weight};
-        let layers = network.layers().iter().enumerate().map(|(index, layer)| {
-            let weights = layer.candidates(Weight).as_slice().iter();
-            let value = &value;
-            weights
-                .flat_map(|&weight| {
-                    let acts = layer.candidates(Act).as_slice().iter();
-                    acts.map(move |&act| value(index, LayerBits { weight, act }))
-                })
-                .collect()
-        });
-        Self(layers.collect())
+        let layers = network.layers().iter().enumerate();
+        let of_layer = |(index, layer): (usize, &Layer)| {
+            pairs_of(layer).into_iter().map(|bits| value(index, bits)).collect()
+        };
+        Self(layers.map(of_layer).collect())
+    }
+
+    /// Take a number for each pair of each layer: weight candidates ascending, for each of them the act
+    /// candidates ascending.
+    ///
+    /// # Errors
+    /// Another number of layers or pairs, or a value that is not finite.
+    pub fn new(network: &Network, values: Vec<Vec<f64>>) -> Result<Self, SearchError> {
+        let count = |what: &str, found, expected| {
+            let what = what.to_owned();
+            if found == expected {
+                Ok(())
+            } else {
+                Err(SearchError::ValueCount { what, found, expected })
+            }
+        };
+        count("the layers", values.len(), network.num_layers())?;
+        for (layer, values) in network.layers().iter().zip(&values) {
+            let pairs = pairs_of(layer);
+            count(layer.name(), values.len(), pairs.len())?;
+            let found = pairs.iter().zip(values).find(|(_, value)| !value.is_finite());
+            if let Some((bits, &value)) = found {
+                let bits = format!("{}/{}", bits.weight, bits.act);
+                let layer = layer.name().to_owned();
+                return Err(SearchError::ValueNotFinite { layer, bits, value });
+            }
+        }
+        Ok(Self(values))
     }
 
     /// Return the value of a layer at a pair of its candidates.
@@ -66,6 +87,14 @@ impl PairValues {
         let layers = policy.layers().iter().enumerate();
         layers.map(|(layer, &bits)| self.of_layer(network, layer, bits)).sum()
     }
+}
+
+/// Return the pairs of a layer's candidates, both ascending, the act bits faster.
+fn pairs_of(layer: &Layer) -> Vec<LayerBits> {
+    use crate::bits::Side::{Act, Weight};
+    let acts = layer.candidates(Act).as_slice();
+    let weights = layer.candidates(Weight).as_slice().iter();
+    weights.flat_map(|&weight| acts.iter().map(move |&act| LayerBits { weight, act })).collect()
 }
 
 /// The answer to a knapsack.

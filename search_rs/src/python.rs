@@ -8,6 +8,8 @@
 mod arrays;
 mod errors;
 mod network;
+mod optimum;
+mod outcome;
 mod search;
 
 use pyo3::prelude::*;
@@ -34,5 +36,9 @@ mod module {
     #[pymodule_export]
     use super::network::{PyLayer, PyNetwork};
     #[pymodule_export]
-    use super::search::{PySearch, PySearchResult, PySearchStatus, PyTraceStep};
+    use super::optimum::optimal_policies;
+    #[pymodule_export]
+    use super::outcome::{PySearchResult, PySearchStatus, PyTraceStep};
+    #[pymodule_export]
+    use super::search::PySearch;
 }

@@ -10,7 +10,7 @@ use crate::cost;
 use crate::error::SearchError;
 use crate::policy::Policy;
 use crate::strategy::{Problem, Strategy, View};
-use crate::trace::{SearchResult, TraceStep};
+use crate::trace::{Marginal, Prediction, SearchResult, TraceStep};
 
 /// A running search.
 #[derive(Debug)]
@@ -20,6 +20,9 @@ pub struct Session {
     archive: Archive,
     limit: Option<u64>,
     num_evaluations: u64,
+    /// By budget: the policy that `View::ranked` holds to be the first. Kept from batch to batch, for
+    /// ranking ten thousand policies takes longer than a display may.
+    best: Vec<Option<Policy>>,
     state: State,
 }
 
@@ -43,10 +46,23 @@ pub struct Status {
     pub num_evaluations: u64,
     /// Most policies that may be.
     pub limit: Option<u64>,
-    /// Lowest score within each budget so far.
-    pub best: Vec<Option<f64>>,
+    /// The policy with the lowest score within each budget so far.
+    pub best: Vec<Option<Best>>,
     /// Typical error of the model's predictions.
     pub model_error: Option<f64>,
+}
+
+/// The policy with the lowest score so far.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Best {
+    /// The policy.
+    pub policy: Policy,
+    /// Its score.
+    pub score: f64,
+    /// Standard error of the score over images drawn anew; `None` where it came without parts.
+    pub standard_error: Option<f64>,
+    /// What the strategy's model says of it, where it has one.
+    pub predicted: Option<Prediction>,
 }
 
 impl Session {
@@ -67,8 +83,13 @@ impl Session {
         if limit == Some(0) {
             return Err(SearchError::NoEvaluations);
         }
-        let state = State::Idle;
-        Ok(Self { problem, strategy, archive: known, limit, num_evaluations: 0, state })
+        let best = vec![None; problem.budgets.len()];
+        let (num_evaluations, state) = (0, State::Idle);
+        let policies: Vec<Policy> = known.iter().map(|(policy, _)| policy.clone()).collect();
+        let archive = known;
+        let mut session = Self { problem, strategy, archive, limit, num_evaluations, best, state };
+        session.update_best(&policies);
+        Ok(session)
     }
 
     /// Return policies whose scores are needed, never none and none twice; `None` when the search
@@ -95,9 +116,27 @@ impl Session {
         };
         self.archive.record(unknown, rows)?;
         self.num_evaluations += unknown.len() as u64;
-        let proposed = proposed.clone();
+        let (proposed, unknown) = (proposed.clone(), unknown.clone());
+        self.update_best(&unknown);
         self.tell(&proposed);
         Ok(())
+    }
+
+    /// End the search with what is known; scores that are awaited are no longer.
+    pub fn conclude(&mut self) {
+        if !self.is_done() {
+            self.end();
+        }
+    }
+
+    /// Return what the strategy's model expects each single move of a policy to change, side by side in
+    /// execution order; `None` where it has no model.
+    ///
+    /// # Errors
+    /// A policy that is none of the network.
+    pub fn marginals(&self, policy: &Policy) -> Result<Option<Vec<Marginal>>, SearchError> {
+        policy.check(&self.problem.network)?;
+        Ok(self.strategy.marginals(&self.problem, policy))
     }
 
     /// Return the policy chosen for each budget, once the search has ended.
@@ -139,13 +178,21 @@ impl Session {
     /// Return how far the search is.
     #[must_use]
     pub fn status(&self) -> Status {
-        let budgets = 0..self.problem.budgets.len();
-        let view = self.view();
+        let best = |policy: &Option<Policy>| {
+            let policy = policy.clone()?;
+            let observation = self.archive.get(&policy)?;
+            Some(Best {
+                score: observation.score(),
+                standard_error: observation.standard_error(),
+                predicted: self.strategy.predict(&policy),
+                policy,
+            })
+        };
         Status {
             phase: if self.is_done() { "ended" } else { self.strategy.phase() },
             num_evaluations: self.num_evaluations,
             limit: self.limit,
-            best: budgets.map(|budget| view.ranked(budget).first().map(|best| best.1)).collect(),
+            best: self.best.iter().map(best).collect(),
             model_error: self.strategy.model_error(),
         }
     }
@@ -202,7 +249,7 @@ impl Session {
         let view = View { problem: &self.problem, archive: &self.archive, remaining };
         let proposed = self.strategy.propose(&view).and_then(|proposed| view.cut(proposed));
         let Some(proposed) = proposed else {
-            self.state = State::Ended;
+            self.end();
             return;
         };
         let unknown = self.archive.unknown(&proposed);
@@ -210,6 +257,36 @@ impl Session {
             self.tell(&proposed);
         } else {
             self.state = State::Waiting { proposed, unknown };
+        }
+    }
+
+    fn end(&mut self) {
+        let remaining = self.remaining();
+        let view = View { problem: &self.problem, archive: &self.archive, remaining };
+        self.strategy.conclude(&view);
+        self.state = State::Ended;
+    }
+
+    /// Compare policies that have scores now with the best so far, in the order of `View::ranked`.
+    fn update_best(&mut self, policies: &[Policy]) {
+        let Self { problem, archive, best, .. } = self;
+        let rank = |policy: &Policy| {
+            let costs = cost::of_policy(&problem.network, policy);
+            archive.score(policy).map(|score| (score, costs))
+        };
+        for policy in policies {
+            let Some((score, costs)) = rank(policy) else { continue };
+            for (limits, best) in problem.budgets.iter().zip(best.iter_mut()) {
+                let is_better = |other: &Policy| {
+                    rank(other).is_none_or(|(other_score, other_costs)| {
+                        let order = score.total_cmp(&other_score).then(costs.cmp(&other_costs));
+                        order.then_with(|| policy.cmp(other)).is_lt()
+                    })
+                };
+                if limits.admits(&costs) && best.as_ref().is_none_or(is_better) {
+                    *best = Some(policy.clone());
+                }
+            }
         }
     }
 

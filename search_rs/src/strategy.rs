@@ -6,12 +6,16 @@
 
 /// The strategies by name.
 pub mod by_name;
+/// Every policy within the budgets, one after the other.
+pub mod enumeration;
 /// Evolution: mutations and crossings of the best policies.
 pub mod evolution;
 /// The paper's bidirectional greedy rule.
 pub mod greedy;
 /// Policies chosen by a model of the scores.
 pub mod guided;
+/// One-at-a-time sensitivities, their optimum, and exchanges.
+pub mod knapsack;
 /// Strategies one after the other, each with its share of the evaluations.
 pub mod parts;
 /// Policies drawn uniformly within the budget.
@@ -37,7 +41,7 @@ use crate::knapsack::{Knapsack, PairValues};
 use crate::moves::Costed;
 use crate::network::Network;
 use crate::policy::Policy;
-use crate::trace::{Prediction, TraceStep};
+use crate::trace::{Marginal, Prediction, TraceStep};
 
 /// What is searched for: fixed while a search runs.
 #[derive(Debug, Clone)]
@@ -48,6 +52,8 @@ pub struct Problem {
     pub budgets: Vec<Budget>,
     /// Uniform policies in any order: starts and yardsticks.
     pub uniform: Vec<Policy>,
+    /// Policies from outside, each within some budget: measured first by strategies that have a start.
+    pub starts: Vec<Policy>,
     /// Decides every draw.
     pub seed: u64,
     /// Solves knapsacks over the network.
@@ -78,10 +84,30 @@ impl Problem {
                 limits.load(&cost::of_layer(&network.layers()[layer], bits))
             });
             let solution = knapsack.solve(&network, &load, limits);
-            solution.map(|it| it.policy).ok_or(SearchError::BudgetUnreachable { budget })
+            solution.map(|it| it.policy).ok_or_else(|| {
+                let least = crate::budget::least_of_each(&network, &knapsack, limits);
+                SearchError::BudgetUnreachable { budget, least }
+            })
         });
         let cheapest = cheapest.collect::<Result<_, _>>()?;
-        Ok(Self { network, budgets, uniform, seed, knapsack, cheapest })
+        let starts = Vec::new();
+        Ok(Self { network, budgets, uniform, starts, seed, knapsack, cheapest })
+    }
+
+    /// Take policies from outside; those within no budget are left out.
+    ///
+    /// # Errors
+    /// One that is none of the network.
+    pub fn with_starts(mut self, starts: Vec<Policy>) -> Result<Self, SearchError> {
+        starts.iter().try_for_each(|policy| policy.check(&self.network))?;
+        let mut seen = BTreeSet::new();
+        let is_new_and_within = |policy: &Policy| {
+            let costs = cost::of_policy(&self.network, policy);
+            let is_within = self.budgets.iter().any(|budget| budget.admits(&costs));
+            is_within && seen.insert(policy.clone())
+        };
+        self.starts = starts.into_iter().filter(is_new_and_within).collect();
+        Ok(self)
     }
 
     /// Return the policies that are within a budget, in their order.
@@ -90,6 +116,29 @@ impl Problem {
         let limits = &self.budgets[budget];
         let is_within = |policy: &&Policy| limits.admits(&cost::of_policy(&self.network, policy));
         policies.iter().filter(is_within).cloned().collect()
+    }
+
+    /// Return the uniform policies within a budget of which no other has more bits everywhere.
+    #[must_use]
+    pub fn spending(&self, budget: usize) -> Vec<Policy> {
+        let within = self.within(budget, &self.uniform);
+        let is_below = |one: &Policy, other: &Policy| {
+            one != other
+                && one
+                    .layers()
+                    .iter()
+                    .zip(other.layers())
+                    .all(|(mine, its)| mine.weight <= its.weight && mine.act <= its.act)
+        };
+        let is_maximal = |policy: &&Policy| !within.iter().any(|other| is_below(policy, other));
+        within.iter().filter(is_maximal).cloned().collect()
+    }
+
+    /// Return the policy with the lowest sum of values within a budget.
+    #[must_use]
+    pub fn optimum(&self, values: &PairValues, budget: usize) -> Policy {
+        let solution = self.knapsack.solve(&self.network, values, &self.budgets[budget]);
+        solution.map_or_else(|| self.cheapest[budget].clone(), |solution| solution.policy)
     }
 
     /// Return what draws for a budget; a search over all of them uses that of the first.
@@ -180,6 +229,10 @@ pub trait Strategy: Debug + Send + Sync {
     /// known.
     fn observe(&mut self, view: &View<'_>, scored: &[Scored<'_>]);
 
+    /// Make ready to answer from all that is known: nothing more is asked. By default there is nothing
+    /// to do.
+    fn conclude(&mut self, _view: &View<'_>) {}
+
     /// Return the policies that the strategy holds to be best within a budget, the best first; by
     /// default the lowest scores.
     fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
@@ -188,6 +241,11 @@ pub trait Strategy: Debug + Send + Sync {
 
     /// Return what a model of the scores says of a policy, where the strategy has one.
     fn predict(&self, _policy: &Policy) -> Option<Prediction> {
+        None
+    }
+
+    /// Return what a model expects each single move of a policy to change, where the strategy has one.
+    fn marginals(&self, _problem: &Problem, _policy: &Policy) -> Option<Vec<Marginal>> {
         None
     }
 

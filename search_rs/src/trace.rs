@@ -29,6 +29,16 @@ pub struct Prediction {
     pub deviation: f64,
 }
 
+/// What a model expects of one side's next candidate. Tied sides change together, so each of them has the
+/// difference of all.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Marginal {
+    /// The side and its bits before and after.
+    pub change: Change,
+    /// By how much the score is expected to rise; its deviation is of what the scores leave open.
+    pub difference: Prediction,
+}
+
 /// What came out of a search for one budget.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SearchResult {

@@ -38,7 +38,7 @@ impl SearchError {
             Self::UnknownBudget { budget, limit } => {
                 vec![("budget", count(budget)), ("limit", count(limit))]
             }
-            Self::BudgetUnreachable { budget } => vec![("budget", count(budget))],
+            Self::BudgetUnreachable { budget, .. } => vec![("budget", count(budget))],
             Self::ScoreParts { index, found, expected } => vec![
                 ("index", count(index)),
                 ("found", count(found)),
@@ -53,10 +53,10 @@ impl SearchError {
             }
             Self::CostCount { found, expected, .. }
             | Self::LayerResources { found, expected, .. }
-            | Self::HintCount { found, expected, .. }
             | Self::LimitCount { found, expected }
             | Self::PolicyLength { found, expected }
-            | Self::ScoreCount { found, expected } => {
+            | Self::ScoreCount { found, expected }
+            | Self::ValueCount { found, expected, .. } => {
                 vec![("found", count(found)), ("expected", count(expected))]
             }
             Self::BudgetTooSmall { resource, limit, smallest_cost } => vec![
@@ -69,7 +69,9 @@ impl SearchError {
             }
             Self::ErrorWeight { value }
             | Self::GuidedSetting { value, .. }
-            | Self::HintNotFinite { value, .. } => vec![("value", Real(value))],
+            | Self::ValueNotFinite { value, .. } => {
+                vec![("value", Real(value))]
+            }
             Self::NothingProposed { found } => vec![("found", count(found))],
             Self::NoLayers
             | Self::NoCandidates { .. }

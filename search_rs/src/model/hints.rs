@@ -4,13 +4,10 @@
 //! The model takes the logarithms, less the line in the bits that fits them best: what all groups have
 //! in common it learns itself, and how far hints are to be trusted as well.
 
-use crate::bits::Side;
 use crate::convert::count_as_float;
-use crate::error::SearchError;
+use crate::knapsack::PairValues;
 use crate::network::{Group, Network};
-
-/// Values of one side's candidates, the largest first.
-pub type SideValues = Vec<f64>;
+use crate::policy::Policy;
 
 /// A step that raises the score by less than this share of the mean step, or lowers it, counts as one
 /// that raises it by so much: a sum of noisy terms has no logarithm where it is negative.
@@ -24,33 +21,13 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Read what each candidate of each side adds to the score, by layer and side, the largest first.
-    ///
-    /// # Errors
-    /// Another number of layers or values, or a value that is not finite.
-    pub fn new(network: &Network, values: &[[SideValues; 2]]) -> Result<Self, SearchError> {
-        if values.len() != network.num_layers() {
-            let (found, expected) = (values.len(), network.num_layers());
-            return Err(SearchError::HintCount { layer: "network".to_owned(), found, expected });
-        }
-        for (layer, sides) in network.layers().iter().zip(values) {
-            for (side, of_side) in [Side::Weight, Side::Act].into_iter().zip(sides) {
-                let expected = layer.candidates(side).as_slice().len();
-                if of_side.len() != expected {
-                    let (layer, found) = (layer.name().to_owned(), of_side.len());
-                    return Err(SearchError::HintCount { layer, found, expected });
-                }
-                if let Some(&value) = of_side.iter().find(|value| !value.is_finite()) {
-                    return Err(SearchError::HintNotFinite {
-                        layer: layer.name().to_owned(),
-                        value,
-                    });
-                }
-            }
-        }
-        let rises: Vec<Vec<f64>> =
-            network.groups().iter().map(|group| rises(network, group, values)).collect();
-        Ok(Self { by_group: less_line(network, &rises) })
+    /// Read what each pair of each layer adds to the score; what a group adds is taken where all others
+    /// have their largest candidates.
+    #[must_use]
+    pub fn new(network: &Network, values: &PairValues) -> Self {
+        let groups = network.groups().iter();
+        let rises: Vec<Vec<f64>> = groups.map(|group| rises(network, group, values)).collect();
+        Self { by_group: less_line(network, &rises) }
     }
 
     /// Return the hints of a group, one for each step.
@@ -61,15 +38,9 @@ impl Hints {
 }
 
 /// Return what each step of a group adds, all of its sides together.
-fn rises(network: &Network, group: &Group, values: &[[SideValues; 2]]) -> Vec<f64> {
-    let at = |bits| -> f64 {
-        let of_side = |&(layer, side): &(usize, Side)| {
-            let candidates = network.layers()[layer].candidates(side).as_slice();
-            let above = candidates.iter().filter(|&&other| other > bits).count();
-            values[layer][usize::from(side == Side::Act)][above]
-        };
-        group.sides().iter().map(of_side).sum()
-    };
+fn rises(network: &Network, group: &Group, values: &PairValues) -> Vec<f64> {
+    let largest = Policy::largest(network);
+    let at = |bits| values.of_policy(network, &largest.with_group(group, bits));
     let steps = group.candidates().as_slice().windows(2).rev();
     steps.map(|pair| at(pair[0]) - at(pair[1])).collect()
 }

@@ -74,14 +74,17 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         | E::ScoreParts { .. }
         | E::ScoreNotFinite { .. }
         | E::ScoreType { .. }
-        | E::HintCount { .. }
-        | E::HintNotFinite { .. } => ScoreError::new_err(text),
+        | E::ValueCount { .. }
+        | E::ValueNotFinite { .. } => ScoreError::new_err(text),
         E::UnknownStrategy { .. }
         | E::ErrorWeight { .. }
         | E::GuidedSetting { .. }
         | E::NoEvaluations => OptionError::new_err(text),
         E::NothingProposed { .. } | E::NotFinished | E::Busy => StateError::new_err(text),
     };
+    if let E::BudgetUnreachable { least, .. } = error {
+        exception.value(py).setattr("least", least.clone())?;
+    }
     for (name, number) in error.numbers() {
         match number {
             Number::Whole(whole) => exception.value(py).setattr(name, whole)?,

@@ -1,174 +1,31 @@
-//! `Search` and what comes out of it.
+//! `Search`.
 
 use pyo3::prelude::*;
+use pyo3::types::PyTuple;
 
-use super::arrays::{batch_array, policy_array, read_policies, read_score_rows};
+use super::arrays::{batch_array, read_policies, read_score_rows};
 use super::network::PyNetwork;
+use super::outcome::{PySearchResult, PySearchStatus, PyTraceStep};
 use crate::archive::Archive;
 use crate::budget::Budget;
 use crate::error::SearchError as CoreError;
-use crate::moves::Change;
-use crate::session::{Session, Status};
+use crate::session::Session;
 use crate::strategy::{self, Problem, Settings};
-use crate::trace::{Prediction, SearchResult, TraceStep};
+use crate::trace::{Marginal, Prediction, SearchResult};
 
-/// One change: layer index, "weight" or "act", bits before, bits after.
-type ChangeRow = (usize, &'static str, u8, u8);
-
-/// One step of a search.
-#[pyclass(name = "TraceStep", module = "harness._search_rs", frozen)]
-#[derive(Clone)]
-pub(super) struct PyTraceStep {
-    step: TraceStep,
-    num_resources: usize,
-}
-
-#[pymethods]
-impl PyTraceStep {
-    /// Position of the budget that it serves.
-    #[getter]
-    fn budget(&self) -> usize {
-        self.step.budget
-    }
-
-    /// Why: a word of the strategy.
-    #[getter]
-    fn phase(&self) -> &'static str {
-        self.step.phase
-    }
-
-    /// Changes as (layer index, "weight" or "act", bits before, bits after).
-    #[getter]
-    fn changes(&self) -> Vec<ChangeRow> {
-        let row = |change: &Change| {
-            (change.layer_index, change.side.name(), change.from.get(), change.to.get())
-        };
-        self.step.changes.iter().map(row).collect()
-    }
-
-    /// Score after the step, None where the strategy did not ask for it.
-    #[getter]
-    fn score(&self) -> Option<f64> {
-        self.step.score
-    }
-
-    /// Costs after the step, one per resource.
-    #[getter]
-    fn costs(&self) -> Vec<u64> {
-        self.step.costs.first(self.num_resources).to_vec()
-    }
-
-    fn __repr__(&self) -> String {
-        let score = self.step.score.map_or_else(|| "None".to_owned(), |score| format!("{score:?}"));
-        let changes = self.changes().into_iter();
-        let changes: Vec<_> = changes
-            .map(|(layer, side, from, to)| format!("({layer}, '{side}', {from}, {to})"))
-            .collect();
-        format!(
-            "TraceStep(budget={}, phase='{}', changes=[{}], score={score}, costs={:?})",
-            self.step.budget,
-            self.step.phase,
-            changes.join(", "),
-            self.costs()
-        )
-    }
-}
-
-/// What came out of a search for one budget.
-#[pyclass(name = "SearchResult", module = "harness._search_rs", frozen)]
-pub(super) struct PySearchResult {
-    result: SearchResult,
-    num_resources: usize,
-}
-
-#[pymethods]
-impl PySearchResult {
-    /// Policy that the strategy holds to be the best, a new uint8 array (layers, 2).
-    #[getter]
-    fn policy<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        policy_array(py, &self.result.policy)
-    }
-
-    /// Its score, None where it was not evaluated.
-    #[getter]
-    fn score(&self) -> Option<f64> {
-        self.result.score
-    }
-
-    /// Its costs, one per resource, within the budget.
-    #[getter]
-    fn costs(&self) -> Vec<u64> {
-        self.result.costs.first(self.num_resources).to_vec()
-    }
-
-    /// Score that the strategy's model expects, None where it has no model.
-    #[getter]
-    fn predicted_score(&self) -> Option<f64> {
-        self.result.predicted.map(|predicted| predicted.score)
-    }
-
-    /// Standard deviation of that expectation.
-    #[getter]
-    fn predicted_deviation(&self) -> Option<f64> {
-        self.result.predicted.map(|predicted| predicted.deviation)
-    }
-
-    fn __repr__(&self) -> String {
-        let score =
-            self.result.score.map_or_else(|| "None".to_owned(), |score| format!("{score:?}"));
-        format!("SearchResult(score={score}, costs={:?})", self.costs())
-    }
-}
-
-/// How far a search is.
-#[pyclass(name = "SearchStatus", module = "harness._search_rs", frozen)]
-pub(super) struct PySearchStatus(Status);
-
-#[pymethods]
-impl PySearchStatus {
-    /// What the strategy is doing, in a word.
-    #[getter]
-    fn phase(&self) -> &'static str {
-        self.0.phase
-    }
-
-    /// Policies evaluated for this search.
-    #[getter]
-    fn num_evaluations(&self) -> u64 {
-        self.0.num_evaluations
-    }
-
-    /// Most policies that may be, None for no limit.
-    #[getter]
-    fn limit(&self) -> Option<u64> {
-        self.0.limit
-    }
-
-    /// Lowest score within each budget so far, None where there is none.
-    #[getter]
-    fn best_scores(&self) -> Vec<Option<f64>> {
-        self.0.best.clone()
-    }
-
-    /// Typical error of the model's predictions of scores it was not shown, None without one.
-    #[getter]
-    fn model_error(&self) -> Option<f64> {
-        self.0.model_error
-    }
-
-    fn __repr__(&self) -> String {
-        let (phase, count) = (self.0.phase, self.0.num_evaluations);
-        format!("SearchStatus(phase='{phase}', num_evaluations={count})")
-    }
-}
+/// A single move and what it changes: layer index, "weight" or "act", bits before, bits after, expected
+/// rise of the score, its standard deviation.
+type MarginalRow = (usize, &'static str, u8, u8, f64, f64);
 
 /// A search for the policies with the lowest scores within budgets.
 ///
 /// `budgets` has a row per budget with a limit per resource, None for no limit; each budget gets a
 /// policy, and one set of evaluations serves all. `strategy` is one of `STRATEGIES`. `evaluations`
 /// bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape
-/// (n, layers, 2): starts and yardsticks. `seed` decides every draw. `error_weight` is of "greedy",
-/// the weight of the normalised score against the normalised cost saved (paper: 1.5).
+/// (n, layers, 2): starts and yardsticks. `starts` are policies from outside, of the same shape, as
+/// a gradient or another search gives them: "guided", "greedy" and "evolution" score those within
+/// some budget first. `seed` decides every draw. `error_weight` is of "greedy", the weight of the
+/// normalised score against the normalised cost saved (paper: 1.5).
 /// `refine_share` and `significance` are of "guided": the share of the evaluations that refinement
 /// may spend, and the standard errors by which it must lower the score. `known` are policies and
 /// their scores from before: answers that cost no evaluation, and data for a model.
@@ -179,7 +36,7 @@ impl PySearchStatus {
 /// Raises:
 ///     BudgetError: no policy meets a budget.
 ///     NetworkError: ties join too many layers.
-///     PolicyError: a uniform or a known policy is none of the network.
+///     PolicyError: a uniform policy, a start or a known policy is none of the network.
 ///     ScoreError: the known scores do not fit the known policies.
 ///     OptionError: a setting is out of range, or there is no such strategy.
 #[pyclass(name = "Search", module = "harness._search_rs")]
@@ -188,8 +45,9 @@ pub(super) struct PySearch(Session);
 #[pymethods]
 impl PySearch {
     #[new]
-    #[pyo3(signature = (network, budgets, *, strategy=None, evaluations=None, uniform=None, seed=0,
-                        error_weight=1.5, refine_share=None, significance=None, known=None))]
+    #[pyo3(signature = (network, budgets, *, strategy=None, evaluations=None, uniform=None,
+                        starts=None, seed=0, error_weight=1.5, refine_share=None,
+                        significance=None, known=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only settings of a Python constructor")]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 reads sequences into vectors")]
     fn new(
@@ -198,6 +56,7 @@ impl PySearch {
         strategy: Option<&str>,
         evaluations: Option<u64>,
         uniform: Option<&Bound<'_, PyAny>>,
+        starts: Option<&Bound<'_, PyAny>>,
         seed: u64,
         error_weight: f64,
         refine_share: Option<f64>,
@@ -205,11 +64,14 @@ impl PySearch {
         known: Option<(Bound<'_, PyAny>, Bound<'_, PyAny>)>,
     ) -> PyResult<Self> {
         let core = &network.0;
-        let uniform = uniform.map(|uniform| read_policies(uniform, core)).transpose()?;
+        let read = |policies: Option<&Bound<'_, PyAny>>| {
+            policies.map(|policies| read_policies(policies, core)).transpose()
+        };
+        let (uniform, starts) = (read(uniform)?.unwrap_or_default(), read(starts)?);
         let budgets = budgets.iter().map(|limits| Budget::new(core, limits));
         let budgets = budgets.collect::<Result<_, _>>()?;
-        let problem =
-            Problem::new(std::sync::Arc::clone(core), budgets, uniform.unwrap_or_default(), seed)?;
+        let problem = Problem::new(std::sync::Arc::clone(core), budgets, uniform, seed)?
+            .with_starts(starts.unwrap_or_default())?;
         let mut archive = Archive::default();
         if let Some((policies, scores)) = known {
             let policies = read_policies(&policies, core)?;
@@ -279,6 +141,20 @@ impl PySearch {
         Self::results(slf)
     }
 
+    /// End the search now: a model is fitted to what is known, and nothing more is asked.
+    ///
+    /// Afterwards `results`, `shortlist` and `predict` answer. It is how further budgets are
+    /// answered from scores that are known already.
+    ///
+    /// Raises:
+    ///     StateError: the search is busy.
+    fn conclude(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let mut search = lock(slf)?;
+        let core = &mut search.0;
+        slf.py().detach(|| core.conclude());
+        Ok(())
+    }
+
     /// Return what came out of the search, a result per budget.
     ///
     /// Raises:
@@ -322,6 +198,33 @@ impl PySearch {
         let predicted = policies.iter().map(|policy| search.0.strategy().predict(policy));
         let pair = |it: Prediction| (it.score, it.deviation);
         Ok(predicted.map(|it| it.map(pair)).collect())
+    }
+
+    /// Return what the strategy's model expects each single move of a policy to change.
+    ///
+    /// By layer, weights first, as (layer index, "weight" or "act", bits before, bits after, rise
+    /// of the score, its standard deviation); tied sides move together, and each has the rise of
+    /// all. The deviation is of what the scores leave open. None where the strategy has no model.
+    ///
+    /// Raises:
+    ///     PolicyError: another shape or type, or a policy that is none of the network.
+    ///     StateError: the search is busy.
+    #[pyo3(signature = (policy, /))]
+    fn marginals(
+        slf: &Bound<'_, Self>,
+        policy: &Bound<'_, PyAny>,
+    ) -> PyResult<Option<Vec<MarginalRow>>> {
+        let search = lock(slf)?;
+        let one = PyTuple::new(slf.py(), [policy])?;
+        let policies = read_policies(one.as_any(), &search.0.problem().network)?;
+        let core = &search.0;
+        let found = slf.py().detach(|| core.marginals(&policies[0]))?;
+        let row = |it: Marginal| {
+            let (change, rise) = (it.change, it.difference);
+            let (from, to) = (change.from.get(), change.to.get());
+            (change.layer_index, change.side.name(), from, to, rise.score, rise.deviation)
+        };
+        Ok(found.map(|marginals| marginals.into_iter().map(row).collect()))
     }
 
     /// Return how far the search is.

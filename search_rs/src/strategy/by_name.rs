@@ -1,9 +1,11 @@
 //! The strategies by name, and how each serves several budgets and spends its evaluations.
 
 use crate::error::SearchError;
+use crate::strategy::enumeration::Enumeration;
 use crate::strategy::evolution::Evolution;
 use crate::strategy::greedy::{Greedy, GreedySettings};
 use crate::strategy::guided::{Guided, GuidedSettings};
+use crate::strategy::knapsack::KnapsackSearch;
 use crate::strategy::parts::{Part, Parts};
 use crate::strategy::random::Random;
 use crate::strategy::uniform::Uniform;
@@ -32,15 +34,16 @@ pub const DEFAULT_EVALUATIONS: u64 = 300;
 type Create = fn(&Problem, &Settings, Option<u64>) -> Result<Box<dyn Strategy>, SearchError>;
 
 /// The strategies by name; the first is the default.
-const STRATEGIES: [(&str, Create); 5] = [
+const STRATEGIES: [(&str, Create); 6] = [
     ("guided", guided),
     ("greedy", greedy),
-    ("evolution", |problem, _, _| {
-        each_budget(problem, None, |budget| Ok(Box::new(Evolution::new(problem, budget))))
+    ("knapsack", |problem, _, limit| {
+        let strategy = Box::new(KnapsackSearch::new(limit));
+        let part = Part { strategy, budget: None, tier: 0 };
+        spending(problem, limit, &FILLERS, vec![part])
     }),
-    ("random", |problem, _, _| {
-        each_budget(problem, None, |budget| Ok(Box::new(Random::new(problem, budget))))
-    }),
+    ("evolution", |problem, _, limit| each_budget(problem, limit, &FILLERS[1..], evolution)),
+    ("random", |problem, _, limit| each_budget(problem, limit, &FILLERS[2..], random)),
     ("uniform", |_, _, _| Ok(Box::new(Uniform::default()))),
 ];
 
@@ -86,7 +89,9 @@ fn guided(
         refine_share: settings.refine_share,
         significance: settings.significance,
     };
-    Ok(Box::new(Guided::new(problem, own)))
+    let part = Part { strategy: Box::new(Guided::new(problem, own)), budget: None, tier: 0 };
+    // It draws as far as its model tells policies apart; a small network may have more of them.
+    spending(problem, limit, &FILLERS[1..], vec![part])
 }
 
 fn greedy(
@@ -94,7 +99,7 @@ fn greedy(
     settings: &Settings,
     limit: Option<u64>,
 ) -> Result<Box<dyn Strategy>, SearchError> {
-    each_budget(problem, limit, |budget| {
+    each_budget(problem, limit, &FILLERS, |problem, budget| {
         let defaults = GreedySettings::default();
         let own = GreedySettings {
             error_weight: settings.error_weight,
@@ -106,23 +111,49 @@ fn greedy(
     })
 }
 
-/// Return a strategy that serves one budget after the other; under a limit, evolution spends what
-/// they leave over.
+/// Sets up a strategy for one of a problem's budgets.
+type ForBudget = fn(&Problem, usize) -> Result<Box<dyn Strategy>, SearchError>;
+
+/// What spends evaluations that are left over, tier by tier: each goes on where the one before it finds
+/// hardly anything new.
+const FILLERS: [ForBudget; 3] = [evolution, random, enumeration];
+
+fn evolution(problem: &Problem, budget: usize) -> Result<Box<dyn Strategy>, SearchError> {
+    Ok(Box::new(Evolution::new(problem, budget)))
+}
+
+fn random(problem: &Problem, budget: usize) -> Result<Box<dyn Strategy>, SearchError> {
+    Ok(Box::new(Random::new(problem, budget)))
+}
+
+fn enumeration(problem: &Problem, budget: usize) -> Result<Box<dyn Strategy>, SearchError> {
+    Ok(Box::new(Enumeration::new(problem, budget)))
+}
+
+/// Return a strategy that serves one budget after the other and spends what is left over.
 fn each_budget(
     problem: &Problem,
     limit: Option<u64>,
-    create: impl Fn(usize) -> Result<Box<dyn Strategy>, SearchError>,
+    fillers: &[ForBudget],
+    create: impl Fn(&Problem, usize) -> Result<Box<dyn Strategy>, SearchError>,
 ) -> Result<Box<dyn Strategy>, SearchError> {
     let budgets = 0..problem.budgets.len();
-    let part = |strategy, budget, is_filler| Part { strategy, budget: Some(budget), is_filler };
-    let mut parts: Vec<Part> = budgets
-        .clone()
-        .map(|budget| Ok(part(create(budget)?, budget, false)))
-        .collect::<Result<_, _>>()?;
-    if limit.is_some() {
-        parts.extend(budgets.map(|budget| {
-            part(Box::new(Evolution::new(problem, budget)) as Box<dyn Strategy>, budget, true)
-        }));
+    let part =
+        |budget| Ok(Part { strategy: create(problem, budget)?, budget: Some(budget), tier: 0 });
+    spending(problem, limit, fillers, budgets.map(part).collect::<Result<_, _>>()?)
+}
+
+/// Return some parts; under a limit the fillers spend what they leave over.
+fn spending(
+    problem: &Problem,
+    limit: Option<u64>,
+    fillers: &[ForBudget],
+    mut parts: Vec<Part>,
+) -> Result<Box<dyn Strategy>, SearchError> {
+    for (filler, tier) in fillers.iter().zip(1..).filter(|_| limit.is_some()) {
+        for budget in 0..problem.budgets.len() {
+            parts.push(Part { strategy: filler(problem, budget)?, budget: Some(budget), tier });
+        }
     }
     Ok(Box::new(Parts::new(parts)))
 }

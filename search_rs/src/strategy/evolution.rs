@@ -35,8 +35,8 @@ pub struct Evolution {
 }
 
 impl Evolution {
-    /// Begin with what is known within one of a problem's budgets, or with the uniform policies and
-    /// mutations of them.
+    /// Begin with the starts and what is known within one of a problem's budgets, where that is little
+    /// with the uniform policies too, and mutations of them.
     #[must_use]
     pub fn new(problem: &Problem, budget: usize) -> Self {
         let random = problem.generator(budget);
@@ -72,6 +72,10 @@ impl Strategy for Evolution {
         let mut children: Vec<Policy> = Vec::new();
         if !self.has_begun && parents.len() < PARENTS {
             children = problem.within(self.budget, &problem.uniform);
+        }
+        if !self.has_begun {
+            let starts = problem.within(self.budget, &problem.starts);
+            children.splice(0..0, starts);
         }
         self.has_begun = true;
         if parents.is_empty() {

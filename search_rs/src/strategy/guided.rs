@@ -2,7 +2,7 @@
 //!
 //! Stages, in order:
 //!
-//! 1. survey: the uniform policies that spend a budget, and random policies spread over all candidates
+//! 1. survey: policies from outside, the uniform policies that spend a budget, and random policies spread over all candidates
 //!    and brought into a budget, each budget in turn;
 //! 2. draws: increments are drawn from the model's posterior, and the exact knapsack over each draw is
 //!    measured (Thompson, "On the likelihood that one unknown probability exceeds another", 1933): near
@@ -18,6 +18,7 @@
 //!
 //! Invariant: what is proposed is within a budget, but for the largest policy.
 
+mod marginals;
 mod refine;
 #[cfg(test)]
 mod tests;
@@ -28,11 +29,10 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::convert::as_place;
 use crate::draw;
-use crate::knapsack::PairValues;
 use crate::model::Model;
 use crate::policy::Policy;
 use crate::strategy::{Problem, Scored, Strategy, View};
-use crate::trace::{Prediction, TraceStep};
+use crate::trace::{Marginal, Prediction, TraceStep};
 
 use self::refine::Refinement;
 
@@ -65,8 +65,14 @@ const MOST_MOVES: usize = 40;
 /// The stage of a search, with what only that stage needs.
 #[derive(Debug, Clone)]
 enum Stage {
-    Survey { uniform: Vec<Policy> },
-    Draws { batches_left: u64, batch: Vec<Policy> },
+    /// Policies that are measured before any is drawn.
+    Survey {
+        first: Vec<Policy>,
+    },
+    Draws {
+        batches_left: u64,
+        batch: Vec<Policy>,
+    },
     Refine(Refinement),
     Ended,
 }
@@ -78,6 +84,8 @@ pub struct Guided {
     random: Pcg64Mcg,
     stage: Stage,
     model: Option<Model>,
+    /// How many policies the model was fitted to.
+    num_fitted: u64,
     /// Policies proposed that have scores now; what is spent where there is no limit.
     num_asked: u64,
     network: std::sync::Arc<crate::network::Network>,
@@ -89,13 +97,14 @@ impl Guided {
     #[must_use]
     pub fn new(problem: &Problem, settings: GuidedSettings) -> Self {
         let survey = survey_size(&settings);
-        let uniform = first_policies(problem, survey.div_ceil(2));
+        let first = first_policies(problem, survey.div_ceil(2));
         let network = std::sync::Arc::clone(&problem.network);
         Self {
             settings,
             random: problem.generator(0),
-            stage: Stage::Survey { uniform },
+            stage: Stage::Survey { first },
             model: None,
+            num_fitted: 0,
             num_asked: 0,
             network,
             trace: Vec::new(),
@@ -116,13 +125,7 @@ impl Guided {
     fn fit(&mut self, view: &View<'_>) {
         let from = self.model.take();
         self.model = Model::fit(&view.problem.network, view.archive, from.as_ref());
-    }
-
-    /// Return the optimum of a model's values within a budget.
-    fn optimum(problem: &Problem, values: &PairValues, budget: usize) -> Policy {
-        let limits = &problem.budgets[budget];
-        let solution = problem.knapsack.solve(&problem.network, values, limits);
-        solution.map_or_else(|| problem.cheapest[budget].clone(), |solution| solution.policy)
+        self.num_fitted = view.archive.num_policies();
     }
 
     /// Draw policies from the model's posterior, each budget in turn. One that is known, as most are
@@ -136,7 +139,7 @@ impl Guided {
             let mut policy = match &self.model {
                 Some(model) => {
                     let values = model.draw(&problem.network, &mut self.random);
-                    Self::optimum(problem, &values, budget)
+                    problem.optimum(&values, budget)
                 }
                 None => draw::wide(problem, budget, &mut self.random),
             };
@@ -157,20 +160,19 @@ impl Guided {
 
     fn go_on(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
         match std::mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Survey { uniform } => {
+            Stage::Survey { first } => {
                 let left = survey_size(&self.settings).saturating_sub(self.spent(view));
-                // Uniform policies first, all at once; then nothing but draws.
-                let batch = if view.archive.unknown(&uniform).is_empty() {
-                    self.drawn(view, as_place(left).min(MOST))
-                } else {
-                    uniform
-                };
+                let mut batch = view.archive.unknown(&first);
+                let rest = batch.split_off(batch.len().min(MOST));
+                if batch.is_empty() {
+                    batch = self.drawn(view, as_place(left).min(MOST));
+                }
                 if batch.is_empty() {
                     self.fit(view);
                     self.stage = Stage::Draws { batches_left: BATCHES, batch };
                     return None;
                 }
-                self.stage = Stage::Survey { uniform: Vec::new() };
+                self.stage = Stage::Survey { first: rest };
                 Some(batch)
             }
             Stage::Draws { mut batches_left, mut batch } => {
@@ -231,7 +233,6 @@ impl Strategy for Guided {
             let is_spent = self.spent(view) >= self.settings.evaluations;
             if is_spent || view.remaining == Some(0) {
                 self.stage = Stage::Ended;
-                self.fit(view);
                 break;
             }
             if let Some(proposed) = self.go_on(view) {
@@ -245,6 +246,13 @@ impl Strategy for Guided {
         self.num_asked += scored.len() as u64;
     }
 
+    fn conclude(&mut self, view: &View<'_>) {
+        let num_known = view.archive.num_policies();
+        if self.num_fitted != num_known {
+            self.fit(view);
+        }
+    }
+
     fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
         let Some(model) = &self.model else { return view.lowest(budget, count) };
         let problem = view.problem;
@@ -253,7 +261,7 @@ impl Strategy for Guided {
         let mut ranked: Vec<(f64, Policy)> = measured
             .map(|(policy, score)| (model.estimate(network, &policy, score), policy))
             .collect();
-        let optimum = Self::optimum(problem, &model.values(network), budget);
+        let optimum = problem.optimum(&model.values(network), budget);
         if view.archive.score(&optimum).is_none() {
             ranked.push((model.predict(network, &optimum).score, optimum));
         }
@@ -263,6 +271,11 @@ impl Strategy for Guided {
 
     fn predict(&self, policy: &Policy) -> Option<Prediction> {
         self.model.as_ref().map(|model| model.predict(&self.network, policy))
+    }
+
+    fn marginals(&self, problem: &Problem, policy: &Policy) -> Option<Vec<Marginal>> {
+        let model = self.model.as_ref()?;
+        Some(marginals::of(model, problem, policy))
     }
 
     fn model_error(&self) -> Option<f64> {
@@ -279,32 +292,17 @@ fn survey_size(settings: &GuidedSettings) -> u64 {
     survey.max(settings.evaluations.min(LEAST_SURVEY))
 }
 
-/// Return the largest policy and the uniform ones that spend a budget, at most so many: uniform policies
-/// tell the level, random ones the layers.
+/// Return the starts, and beside them the largest policy and the uniform ones that spend a budget, at most
+/// so many: uniform policies tell the level, random ones the layers.
 fn first_policies(problem: &Problem, count: u64) -> Vec<Policy> {
     let budgets = 0..problem.budgets.len();
-    let uniform = budgets.flat_map(|budget| spending(problem, budget));
-    let mut seen = BTreeSet::new();
-    std::iter::once(Policy::largest(&problem.network))
+    let uniform = budgets.flat_map(|budget| problem.spending(budget));
+    let mut seen: BTreeSet<Policy> = problem.starts.iter().cloned().collect();
+    let others = std::iter::once(Policy::largest(&problem.network))
         .chain(uniform)
         .filter(|policy| seen.insert(policy.clone()))
-        .take(as_place(count).max(1))
-        .collect()
-}
-
-/// Return the uniform policies within a budget of which no other has more bits everywhere.
-fn spending(problem: &Problem, budget: usize) -> Vec<Policy> {
-    let within = problem.within(budget, &problem.uniform);
-    let is_below = |one: &Policy, other: &Policy| {
-        one != other
-            && one
-                .layers()
-                .iter()
-                .zip(other.layers())
-                .all(|(mine, its)| mine.weight <= its.weight && mine.act <= its.act)
-    };
-    let is_maximal = |policy: &&Policy| !within.iter().any(|other| is_below(policy, other));
-    within.iter().filter(is_maximal).cloned().collect()
+        .take(as_place(count).max(1));
+    problem.starts.iter().cloned().chain(others).collect()
 }
 
 #[expect(

@@ -16,17 +16,19 @@ const MAX_IDLE: u32 = 20;
 /// Scores policies drawn within one budget until the evaluations are spent.
 #[derive(Debug, Clone)]
 pub struct Random {
-    uniform: UniformDraw,
+    budget: usize,
+    /// Made when it is first asked: counting takes a while, and one that spends what others leave over is
+    /// mostly never asked.
+    uniform: Option<UniformDraw>,
     generator: Pcg64Mcg,
     num_idle: u32,
 }
 
 impl Random {
-    /// Count the policies within one of a problem's budgets.
+    /// Draw within one of a problem's budgets.
     #[must_use]
     pub fn new(problem: &Problem, budget: usize) -> Self {
-        let uniform = UniformDraw::new(problem, budget);
-        Self { uniform, generator: problem.generator(budget), num_idle: 0 }
+        Self { budget, uniform: None, generator: problem.generator(budget), num_idle: 0 }
     }
 }
 
@@ -36,9 +38,11 @@ impl Strategy for Random {
     }
 
     fn propose(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
+        let count = || UniformDraw::new(view.problem, self.budget);
+        let uniform = self.uniform.get_or_insert_with(count);
         while self.num_idle < MAX_IDLE {
             let drawn: Vec<Policy> =
-                (0..BATCH).map(|_| self.uniform.draw(view.problem, &mut self.generator)).collect();
+                (0..BATCH).map(|_| uniform.draw(view.problem, &mut self.generator)).collect();
             let unknown = view.archive.unknown(&drawn);
             if unknown.is_empty() {
                 self.num_idle += 1;

@@ -181,7 +181,7 @@ fn settings_out_of_range_are_refused() {
 
 #[test]
 fn guided_is_the_default_and_the_first_by_name() {
-    let expected = ["guided", "greedy", "evolution", "random", "uniform"];
+    let expected = ["guided", "greedy", "knapsack", "evolution", "random", "uniform"];
     assert_eq!(strategy::names().collect::<Vec<_>>(), expected);
     assert_eq!(strategy::DEFAULT, "guided");
 }

@@ -41,8 +41,8 @@ impl Walk {
         self.visited.contains(policy)
     }
 
-    /// Return what is scored first: the start, then the uniform policies within the budget, each once
-    /// and the costly first.
+    /// Return what is scored first, each once: the start, policies from outside that are within the
+    /// budget, then the uniform policies within it, the costly first.
     pub(super) fn anchors(&self, problem: &Problem) -> Vec<Policy> {
         let costed = problem.uniform.iter().map(|policy| problem.costed(policy.clone()));
         let cheapest_first: BTreeSet<_> = costed
@@ -50,7 +50,12 @@ impl Walk {
             .map(|it| (it.costs, it.policy))
             .collect();
         let costly_first = cheapest_first.into_iter().rev().map(|(_, policy)| policy);
-        std::iter::once(self.start.policy.clone()).chain(costly_first).collect()
+        let mut seen = BTreeSet::new();
+        std::iter::once(self.start.policy.clone())
+            .chain(problem.within(self.budget, &problem.starts))
+            .chain(costly_first)
+            .filter(|policy| seen.insert(policy.clone()))
+            .collect()
     }
 
     pub(super) fn admits(&self, problem: &Problem, costed: &Costed) -> bool {

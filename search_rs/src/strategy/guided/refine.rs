@@ -53,8 +53,7 @@ impl Refinement {
         }
         for _ in 0..problem.budgets.len() {
             let budget = self.round % problem.budgets.len();
-            let optimum =
-                || super::Guided::optimum(problem, &model.values(&problem.network), budget);
+            let optimum = || problem.optimum(&model.values(&problem.network), budget);
             let incumbent = self.incumbents[budget].get_or_insert_with(optimum).clone();
             self.asked = neighbours(&incumbent, model, view, budget, most.min(BATCH));
             if !self.asked.is_empty() {
