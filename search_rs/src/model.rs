@@ -26,7 +26,6 @@ mod posterior;
 #[cfg(test)]
 mod tests;
 
-use faer::Mat;
 use rand::Rng;
 use rand_distr::StandardNormal;
 
@@ -40,7 +39,7 @@ use crate::trace::Prediction;
 
 use self::hints::Hints;
 use self::hyper::Hyper;
-use self::layout::{Layout, Moments, Positions};
+use self::layout::{Layout, Moments, Positions, weighted_mean};
 use self::posterior::Posterior;
 
 /// Rounds of a first fit, and of one that goes on where another stood.
@@ -61,15 +60,40 @@ pub struct Model {
     layout: Layout,
     hyper: Hyper,
     posterior: Posterior,
-    moments: Moments,
+    forecast: Forecast,
+    /// Root of the mean squared error of predictions of scores that were left out.
+    error: f64,
+}
+
+/// What of a fit predicts scores.
+#[derive(Debug, Clone)]
+struct Forecast {
+    /// Expected score without an increment.
+    start: f64,
+    /// Variance of the mean score.
+    variance: f64,
     /// By group and steps taken: the sum of the expected increments.
     effects: Vec<Vec<f64>>,
     /// Sums of the covariance of the increments over the steps taken of two groups.
     spread: layout::PairSums,
     /// Of the covariance with the mean policy, and of the mean policy itself.
     centre: (Vec<Vec<f64>>, f64),
-    /// Root of the mean squared error of predictions of scores that were left out.
-    error: f64,
+}
+
+impl Forecast {
+    fn effect(&self, positions: &Positions) -> f64 {
+        effect(&self.effects, positions)
+    }
+
+    fn predict(&self, positions: &Positions) -> Prediction {
+        let (along, own) = &self.centre;
+        let from_centre = effect(along, positions);
+        let variance = self.spread.square(positions) - 2.0 * from_centre + own + self.variance;
+        Prediction {
+            score: self.start + self.effect(positions),
+            deviation: variance.max(0.0).sqrt(),
+        }
+    }
 }
 
 impl Model {
@@ -106,8 +130,8 @@ impl Model {
             (hyper, posterior, ROUNDS[0])
         };
         let mut fit = Fit { layout, positions, scores, hyper, posterior };
-        fit.run(rounds);
-        Some(fit.finish())
+        let moments = fit.run(rounds);
+        Some(fit.finish(moments))
     }
 
     /// Return what is expected of a policy's score. The deviation is of the score without the noise of
@@ -115,8 +139,8 @@ impl Model {
     #[must_use]
     pub fn predict(&self, network: &Network, policy: &Policy) -> Prediction {
         let positions = self.layout.positions(network, policy);
-        let found = self.predict_at(&positions);
-        let misfit = self.hyper.misfit * self.effect(&positions).powi(2);
+        let found = self.forecast.predict(&positions);
+        let misfit = self.hyper.misfit * self.forecast.effect(&positions).powi(2);
         Prediction { deviation: found.deviation.hypot(misfit.sqrt()), ..found }
     }
 
@@ -124,14 +148,14 @@ impl Model {
     /// what the model cannot say.
     #[must_use]
     pub fn deviation_of_error(&self, network: &Network, policy: &Policy) -> f64 {
-        let effect = self.effect(&self.layout.positions(network, policy));
+        let effect = self.forecast.effect(&self.layout.positions(network, policy));
         (self.hyper.noise + self.hyper.misfit * effect * effect).sqrt()
     }
 
     /// Return the expected sum of a policy's increments: what orders policies by the model.
     #[must_use]
     pub fn effect_of(&self, network: &Network, policy: &Policy) -> f64 {
-        self.effect(&self.layout.positions(network, policy))
+        self.forecast.effect(&self.layout.positions(network, policy))
     }
 
     /// Return what is to be thought of a policy that was measured: between the model's expectation and
@@ -140,8 +164,8 @@ impl Model {
     #[must_use]
     pub fn estimate(&self, network: &Network, policy: &Policy, score: f64) -> f64 {
         let positions = self.layout.positions(network, policy);
-        let expected = self.predict_at(&positions).score;
-        let misfit = self.hyper.misfit * self.effect(&positions).powi(2);
+        let expected = self.forecast.predict(&positions).score;
+        let misfit = self.hyper.misfit * self.forecast.effect(&positions).powi(2);
         expected + misfit / (misfit + self.hyper.noise) * (score - expected)
     }
 
@@ -155,7 +179,7 @@ impl Model {
     /// Return the expected increments as values of pairs, for a knapsack.
     #[must_use]
     pub fn values(&self, network: &Network) -> PairValues {
-        self.as_values(network, &self.effects)
+        self.as_values(network, &self.forecast.effects)
     }
 
     /// Return increments drawn from the posterior as values of pairs.
@@ -173,10 +197,10 @@ impl Model {
     #[must_use]
     pub fn sensitivities(&self, group: usize) -> Vec<Prediction> {
         let Some(place) = self.layout.place(group) else { return Vec::new() };
-        let effects = self.effects[place].iter().enumerate();
+        let effects = self.forecast.effects[place].iter().enumerate();
         effects
             .map(|(taken, &score)| {
-                let deviation = self.spread.at(place, taken, place, taken).max(0.0).sqrt();
+                let deviation = self.forecast.spread.at(place, taken, place, taken).max(0.0).sqrt();
                 Prediction { score, deviation }
             })
             .collect()
@@ -193,34 +217,18 @@ impl Model {
             side(Side::Weight) + side(Side::Act)
         })
     }
+}
 
-    fn effect(&self, positions: &Positions) -> f64 {
-        let each = positions.iter().zip(&self.effects);
-        each.map(|(&taken, effects)| effects[usize::from(taken)]).sum()
-    }
-
-    fn predict_at(&self, positions: &Positions) -> Prediction {
-        let (along, own) = &self.centre;
-        let from_centre: f64 =
-            positions.iter().zip(along).map(|(&taken, sums)| sums[usize::from(taken)]).sum();
-        let variance = self.spread.square(positions) - 2.0 * from_centre
-            + own
-            + self.hyper.noise / self.moments.weight;
-        Prediction {
-            score: self.moments.score - self.moments.effect + self.effect(positions),
-            deviation: variance.max(0.0).sqrt(),
-        }
-    }
+/// Return the sum over the groups of what their steps taken add up to.
+fn effect(sums: &[Vec<f64>], positions: &Positions) -> f64 {
+    positions.iter().zip(sums).map(|(&taken, sums)| sums[usize::from(taken)]).sum()
 }
 
 /// Begin with one sensitivity for all groups, by least squares.
 fn start(layout: &Layout, positions: &[Positions], scores: &[f64]) -> (Hyper, Posterior) {
     let mut hyper = Hyper::default();
     let profile = layout.sums(&exponentials(&layout.expected(|t| hyper.delta * t)));
-    let at = |positions: &Positions| -> f64 {
-        positions.iter().zip(&profile).map(|(&taken, sums)| sums[usize::from(taken)]).sum()
-    };
-    let profile: Vec<f64> = positions.iter().map(at).collect();
+    let profile: Vec<f64> = positions.iter().map(|it| effect(&profile, it)).collect();
     let (mean_profile, mean_score) = (mean(&profile), mean(scores));
     let pairs = profile.iter().zip(scores);
     let product: Vec<f64> = pairs.map(|(x, y)| (x - mean_profile) * (y - mean_score)).collect();
@@ -250,19 +258,20 @@ struct Fit {
 }
 
 impl Fit {
-    fn run(&mut self, rounds: usize) {
+    fn run(&mut self, rounds: usize) -> Moments {
         let deviation = variance(&self.scores).sqrt();
         let smallest =
             (2e-3 * deviation).powi(2).max(1e-24 * mean(&self.scores).powi(2)).max(1e-300);
-        let mut moments = self.moments();
+        let mut moments = self.moments(None);
         for round in 0..rounds {
             if round % 3 == 0 && round > 0 {
-                moments = self.moments();
+                moments = self.moments(Some(moments));
             }
             let precision = self.hyper.precision(&self.layout);
             let step = self.posterior.improve(&self.layout, &self.hyper, &moments, &precision);
             if round >= 2 {
-                self.hyper.reestimate(&self.layout, &self.posterior, &moments, smallest);
+                let (layout, posterior) = (&self.layout, &self.posterior);
+                self.hyper.reestimate(layout, posterior, &moments, &precision, smallest);
                 if round % 3 == 2 {
                     self.reestimate_misfit(&moments, smallest);
                 }
@@ -271,56 +280,61 @@ impl Fit {
                 break;
             }
         }
+        moments
     }
 
-    /// Return the sums over the policies that a round needs, each policy weighed by its variance.
-    fn moments(&self) -> Moments {
+    /// Return the sums over the policies that a round needs, each policy weighed by its variance; those
+    /// from before where its weights are still right, as they are without misfit.
+    fn moments(&self, before: Option<Moments>) -> Moments {
         let sums = self.layout.sums(&self.posterior.increments());
-        let weight = |positions: &Positions| {
-            let each = positions.iter().zip(&sums);
-            let effect: f64 = each.map(|(&taken, sums)| sums[usize::from(taken)]).sum();
-            1.0 / (1.0 + self.hyper.misfit * effect * effect / self.hyper.noise)
-        };
-        let weights: Vec<f64> = self.positions.iter().map(weight).collect();
-        self.layout.moments(&self.positions, &self.scores, &weights, &sums)
+        let effects: Vec<f64> = self.positions.iter().map(|it| effect(&sums, it)).collect();
+        let weight =
+            |effect: &f64| 1.0 / (1.0 + self.hyper.misfit * effect * effect / self.hyper.noise);
+        let weights: Vec<f64> = effects.iter().map(weight).collect();
+        let effect = weighted_mean(effects.into_iter(), &weights);
+        match before {
+            Some(moments) if moments.weights == weights => Moments { effect, ..moments },
+            _ => self.layout.moments(&self.positions, &self.scores, weights, effect),
+        }
     }
 
     fn reestimate_misfit(&mut self, moments: &Moments, smallest: f64) {
-        let model = self.as_model(moments.clone());
+        let forecast = self.forecast(moments);
         let squares: Vec<(f64, f64)> = self
             .positions
             .iter()
             .zip(&self.scores)
             .map(|(positions, score)| {
-                let found = model.predict_at(positions);
-                let effect = model.effect(positions);
+                let found = forecast.predict(positions);
+                let effect = forecast.effect(positions);
                 ((score - found.score).powi(2) + found.deviation.powi(2), effect * effect)
             })
             .collect();
         self.hyper.choose_misfit(&squares, smallest);
     }
 
-    fn finish(self) -> Model {
-        let moments = self.moments();
-        let mut model = self.as_model(moments);
+    fn finish(self, moments: Moments) -> Model {
+        let mut model = Model {
+            forecast: self.forecast(&self.moments(Some(moments))),
+            layout: self.layout,
+            hyper: self.hyper,
+            posterior: self.posterior,
+            error: 0.0,
+        };
         model.error = left_out_error(&model, &self.positions, &self.scores);
         model
     }
 
-    fn as_model(&self, moments: Moments) -> Model {
-        let covariance: Mat<f64> = self.posterior.covariance_of_increments();
-        let spread = self.layout.pair_sums(&covariance);
-        let along: Vec<f64> = covariance_with(&covariance, &moments.centre);
+    fn forecast(&self, moments: &Moments) -> Forecast {
+        let covariance = self.posterior.covariance_of_increments();
+        let along = posterior::times(&covariance, &moments.centre);
         let own = along.iter().zip(&moments.centre).map(|(a, b)| a * b).sum();
-        Model {
-            layout: self.layout.clone(),
-            hyper: self.hyper,
+        Forecast {
+            start: moments.score - moments.effect,
+            variance: self.hyper.noise / moments.weight,
             effects: self.layout.sums(&self.posterior.increments()),
-            posterior: self.posterior.clone(),
-            spread,
+            spread: self.layout.pair_sums(&covariance),
             centre: (self.layout.sums(&along), own),
-            moments,
-            error: 0.0,
         }
     }
 }
@@ -329,19 +343,13 @@ impl Fit {
 /// less its leverage, the leverage from the posterior's share of the variance.
 fn left_out_error(model: &Model, positions: &[Positions], scores: &[f64]) -> f64 {
     let squares = positions.iter().zip(scores).map(|(positions, score)| {
-        let found = model.predict_at(positions);
-        let effect = model.effect(positions);
+        let found = model.forecast.predict(positions);
+        let effect = model.forecast.effect(positions);
         let variance = model.hyper.noise + model.hyper.misfit * effect * effect;
         let leverage = (found.deviation.powi(2) / variance).min(0.95);
         ((score - found.score) / (1.0 - leverage)).powi(2)
     });
     mean(&squares.collect::<Vec<_>>()).sqrt()
-}
-
-fn covariance_with(covariance: &Mat<f64>, centre: &[f64]) -> Vec<f64> {
-    let rows = 0..covariance.nrows();
-    rows.map(|row| centre.iter().enumerate().map(|(it, c)| covariance[(row, it)] * c).sum())
-        .collect()
 }
 
 pub(crate) fn mean(values: &[f64]) -> f64 {

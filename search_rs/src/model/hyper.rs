@@ -52,8 +52,16 @@ impl Hyper {
 
     /// Return the inverse prior covariance of each place's steps.
     pub(super) fn precision(&self, layout: &Layout) -> Vec<Mat<f64>> {
-        let places = 0..layout.num_places();
-        places.map(|place| self.inverse_of_place(layout, place)).collect()
+        let mut found: Vec<Mat<f64>> = Vec::with_capacity(layout.num_places());
+        for place in 0..layout.num_places() {
+            // Most groups have the same candidates as the one before, and so the same prior.
+            let inverse = match found.last() {
+                Some(last) if layout.is_like_before(place) => last.clone(),
+                _ => self.inverse_of_place(layout, place),
+            };
+            found.push(inverse);
+        }
+        found
     }
 
     fn inverse_of_place(&self, layout: &Layout, place: usize) -> Mat<f64> {
@@ -68,19 +76,20 @@ impl Hyper {
             .map_or_else(|_| Mat::identity(steps.len(), steps.len()), |factor| factor.inverse())
     }
 
-    /// Update everything but the misfit by one step of expectation and maximisation.
+    /// Update everything but the misfit by one step of expectation and maximisation; `precision` is
+    /// that of the present values.
     pub(super) fn reestimate(
         &mut self,
         layout: &Layout,
         posterior: &Posterior,
         moments: &Moments,
+        precision: &[Mat<f64>],
         smallest: f64,
     ) {
         let mut squares = [0.0; 3];
         let (mut total, mut pull) = ([[0.0; 2]; 2], [0.0; 2]);
-        for place in 0..layout.num_places() {
+        for (place, inverse) in precision.iter().enumerate() {
             let steps = layout.steps(place);
-            let inverse = self.inverse_of_place(layout, place);
             let expected = |step| self.line(layout.t(step)) + layout.hint(step);
             let gap: Vec<f64> =
                 steps.clone().map(|it| posterior.mean()[it] - expected(it)).collect();
@@ -90,7 +99,7 @@ impl Hyper {
             });
             let lines: [Vec<f64>; 2] =
                 [vec![1.0; gap.len()], steps.clone().map(|it| layout.t(it)).collect()];
-            let along: [Vec<f64>; 2] = [times(&inverse, &lines[0]), times(&inverse, &lines[1])];
+            let along: [Vec<f64>; 2] = [times(inverse, &lines[0]), times(inverse, &lines[1])];
             for (index, share) in [self.level, self.decay].into_iter().enumerate() {
                 squares[index] += share - share * share * dot(&along[index], &lines[index])
                     + share * share * dot(&along[index], &times(&second, &along[index]));
@@ -110,7 +119,7 @@ impl Hyper {
         self.take(layout, &squares, total, pull);
         let rest = posterior.residual(moments);
         self.noise =
-            ((rest + 2.0 * smallest) / (count_as_float(moments.count) + 1.0)).max(smallest);
+            ((rest + 2.0 * smallest) / (count_as_float(moments.weights.len()) + 1.0)).max(smallest);
     }
 
     fn take(

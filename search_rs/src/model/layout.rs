@@ -8,6 +8,7 @@ use std::ops::Range;
 use faer::Mat;
 
 use super::hints::Hints;
+use super::posterior::symmetric;
 use crate::bits::Bits;
 use crate::network::{Group, Network};
 use crate::policy::Policy;
@@ -41,10 +42,10 @@ pub(super) struct Moments {
     pub(super) product: Vec<f64>,
     /// The same of scores.
     pub(super) square: f64,
+    /// By policy: its weight.
+    pub(super) weights: Vec<f64>,
     /// Sum of the weights.
     pub(super) weight: f64,
-    /// Number of policies.
-    pub(super) count: usize,
     /// Mean of what policies took, by step.
     pub(super) centre: Vec<f64>,
     /// Mean score.
@@ -77,7 +78,7 @@ impl PairSums {
         // Symmetric: what is below the diagonal counts twice.
         let mut total = 0.0;
         for (place, &column) in rows.iter().enumerate() {
-            let column = self.sums.col(column);
+            let column = self.sums.col_as_slice(column);
             let below: f64 = rows[place + 1..].iter().map(|&row| column[row]).sum();
             total += column[rows[place]] + 2.0 * below;
         }
@@ -144,6 +145,11 @@ impl Layout {
         self.hints[step]
     }
 
+    /// Return whether the steps of a place lie between the same bits as those of the place before.
+    pub(super) fn is_like_before(&self, place: usize) -> bool {
+        place > 0 && self.candidates[place] == self.candidates[place - 1]
+    }
+
     /// Return the place of a group of the network, `None` where it is pinned.
     pub(super) fn place(&self, group: usize) -> Option<usize> {
         self.places[group]
@@ -198,23 +204,20 @@ impl Layout {
         PairSums { sums, starts }
     }
 
-    /// Return the weighted sums over policies; `effects` are those of each place by steps taken.
+    /// Return the weighted sums over policies; `effect` is the mean of their expected effects.
     pub(super) fn moments(
         &self,
         positions: &[Positions],
         scores: &[f64],
-        weights: &[f64],
-        effects: &[Vec<f64>],
+        weights: Vec<f64>,
+        effect: f64,
     ) -> Moments {
         let weight: f64 = weights.iter().sum();
-        let weighted = |values: &mut dyn Iterator<Item = f64>| -> f64 {
-            values.zip(weights).map(|(value, weight)| value * weight).sum::<f64>() / weight
-        };
-        let score = weighted(&mut scores.iter().copied());
-        let gram = self.raw_gram(positions, weights);
+        let score = weighted_mean(scores.iter().copied(), &weights);
+        let gram = self.raw_gram(positions, &weights);
         let centre: Vec<f64> = (0..self.num_steps()).map(|it| gram[(it, it)] / weight).collect();
         let mut product = vec![0.0; self.num_steps()];
-        for ((positions, value), own) in positions.iter().zip(scores).zip(weights) {
+        for ((positions, value), own) in positions.iter().zip(scores).zip(&weights) {
             for (steps, &taken) in self.steps.iter().zip(positions) {
                 for sum in &mut product[steps.start..steps.start + usize::from(taken)] {
                     *sum += own * (value - score);
@@ -222,44 +225,38 @@ impl Layout {
             }
         }
         let square =
-            scores.iter().zip(weights).map(|(value, own)| own * (value - score).powi(2)).sum();
-        let mean = |positions: &Positions| -> f64 {
-            positions.iter().zip(effects).map(|(&taken, sums)| sums[usize::from(taken)]).sum()
-        };
-        let effect = weighted(&mut positions.iter().map(mean));
-        let gram = Mat::from_fn(gram.nrows(), gram.ncols(), |row, column| {
+            scores.iter().zip(&weights).map(|(value, own)| own * (value - score).powi(2)).sum();
+        let gram = symmetric(gram.nrows(), |row, column| {
             gram[(row, column)] - weight * centre[row] * centre[column]
         });
-        Moments { gram, product, square, weight, count: scores.len(), centre, score, effect }
+        Moments { gram, product, square, weights, weight, centre, score, effect }
     }
 
-    /// Return for pairs of steps the weight of the policies that took both.
+    /// Return for pairs of steps, the first not before the second, the weight of the policies that
+    /// took both.
     fn raw_gram(&self, positions: &[Positions], weights: &[f64]) -> Mat<f64> {
         // First by numbers of steps taken, exactly; then summed from the end.
         let num_rows = self.num_steps() + self.num_places();
         let starts: Vec<usize> =
             self.steps.iter().enumerate().map(|(place, steps)| steps.start + place).collect();
-        let mut exact = Mat::<f64>::zeros(num_rows, num_rows);
+        let mut exact = vec![0.0; num_rows * num_rows];
+        let mut rows = vec![0; starts.len()];
         for (positions, weight) in positions.iter().zip(weights) {
-            let rows: Vec<usize> = starts
-                .iter()
-                .zip(positions)
-                .map(|(start, &taken)| start + usize::from(taken))
-                .collect();
-            for &column in &rows {
-                let mut column = exact.col_mut(column);
-                for &row in &rows {
-                    column[row] += weight;
-                }
+            for ((row, start), &taken) in rows.iter_mut().zip(&starts).zip(positions) {
+                *row = start + usize::from(taken);
+            }
+            for (place, &column) in rows.iter().enumerate() {
+                let column = &mut exact[column * num_rows..][..num_rows];
+                rows[place..].iter().for_each(|&row| column[row] += weight);
             }
         }
         let mut gram = Mat::<f64>::zeros(self.num_steps(), self.num_steps());
-        for (place, steps) in self.steps.iter().enumerate() {
-            for (other, others) in self.steps.iter().enumerate() {
+        for (other, others) in self.steps.iter().enumerate() {
+            for (place, steps) in self.steps.iter().enumerate().skip(other) {
                 for (column, step) in others.clone().enumerate().rev() {
                     let (mut own, from) = (0.0, starts[other] + column + 1);
                     for (row, inner) in steps.clone().enumerate().rev() {
-                        own += exact[(starts[place] + row + 1, from)];
+                        own += exact[from * num_rows + starts[place] + row + 1];
                         let later =
                             if step + 1 < others.end { gram[(inner, step + 1)] } else { 0.0 };
                         gram[(inner, step)] = own + later;
@@ -269,6 +266,12 @@ impl Layout {
         }
         gram
     }
+}
+
+/// Return the mean of values by weights.
+pub(super) fn weighted_mean(values: impl Iterator<Item = f64>, weights: &[f64]) -> f64 {
+    let weight: f64 = weights.iter().sum();
+    values.zip(weights).map(|(value, weight)| value * weight).sum::<f64>() / weight
 }
 
 #[cfg(test)]
@@ -316,8 +319,7 @@ mod tests {
             policies.iter().map(|policy| layout.positions(&network, policy)).collect();
         let mut draw = || (0..40).map(|_| 0.1 + random.random::<f64>()).collect::<Vec<f64>>();
         let (scores, weights) = (draw(), draw());
-        let increments = layout.expected(f64::exp);
-        let found = layout.moments(&positions, &scores, &weights, &layout.sums(&increments));
+        let found = layout.moments(&positions, &scores, weights.clone(), 7.0);
         let rows = taken(&layout, &positions);
         let total: f64 = weights.iter().sum();
         let mean = |value: &dyn Fn(usize) -> f64| -> f64 {
@@ -326,9 +328,7 @@ mod tests {
         let score = mean(&|it| scores[it]);
         assert!(close(found.weight, total) && close(found.score, score));
         assert!(close(found.square, total * mean(&|it| (scores[it] - score).powi(2))));
-        let effect = |it: usize| rows[it].iter().zip(&increments).map(|(a, b)| a * b).sum::<f64>();
-        assert!(close(found.effect, mean(&effect)));
-        assert_eq!(found.count, 40);
+        assert_eq!((&found.weights, found.effect.to_bits()), (&weights, 7.0_f64.to_bits()));
         for step in 0..layout.num_steps() {
             let centre = mean(&|it| rows[it][step]);
             assert!(close(found.centre[step], centre));

@@ -20,6 +20,9 @@ const SHORT: f64 = 0.1;
 pub(super) struct Posterior {
     mean: Vec<f64>,
     covariance: Mat<f64>,
+    /// By pair of steps: by how much the expected product of their increments exceeds the product
+    /// of the expected ones, `exp(covariance)`.
+    excess: Mat<f64>,
     /// Cholesky factor of the inverse covariance.
     factor: Mat<f64>,
     damping: f64,
@@ -32,8 +35,8 @@ impl Posterior {
         let diagonal = |value: f64| {
             Mat::from_fn(count, count, |row, column| if row == column { value } else { 0.0 })
         };
-        let factor = diagonal(variance.sqrt().recip());
-        Self { mean, covariance: diagonal(variance), factor, damping: 1e-6 }
+        let (covariance, factor) = (diagonal(variance), diagonal(variance.sqrt().recip()));
+        Self { mean, excess: excess(&covariance), covariance, factor, damping: 1e-6 }
     }
 
     pub(super) fn mean(&self) -> &[f64] {
@@ -74,14 +77,21 @@ impl Posterior {
 
     /// Return the expected sum of the squared residuals.
     pub(super) fn residual(&self, moments: &Moments) -> f64 {
-        square(&self.expected(moments), moments, &self.increments())
+        let w = self.increments();
+        square(&times_expected(moments, &self.excess, &w), moments, &w)
     }
 
     /// Return what products of increments are weighed with: `gram` times what is above `w_i w_j`.
     fn expected(&self, moments: &Moments) -> Mat<f64> {
-        symmetric(self.mean.len(), |row, column| {
-            moments.gram[(row, column)] * self.covariance[(row, column)].min(LARGEST).exp()
-        })
+        let count = self.mean.len();
+        let mut expected = Mat::<f64>::zeros(count, count);
+        for column in 0..count {
+            let factors = moments.gram.col_as_slice(column).iter();
+            let pairs = factors.zip(self.excess.col_as_slice(column));
+            let entries = expected.col_as_slice_mut(column).iter_mut();
+            entries.zip(pairs).for_each(|(entry, (gram, excess))| *entry = gram * excess);
+        }
+        expected
     }
 
     /// Take up to two Newton steps in the mean under fixed covariances, then set the covariance to the
@@ -105,6 +115,7 @@ impl Posterior {
         let w = self.increments();
         if let Some(factor) = cholesky(&curvature(layout, hyper, &expected, precision, &w, 0.0)) {
             self.covariance = factor.inverse();
+            self.excess = excess(&self.covariance);
             self.factor = factor.L().to_owned();
         }
         size
@@ -118,18 +129,22 @@ impl Posterior {
         precision: &[Mat<f64>],
         (expected, prior): (&Mat<f64>, &[f64]),
     ) -> f64 {
-        let objective = |mean: &[f64]| {
-            let gap: Vec<f64> = mean.iter().zip(prior).map(|(mean, prior)| mean - prior).collect();
-            let fit = square(expected, moments, &self.increments_at(mean)) / hyper.noise;
-            0.5 * (fit + dot(&gap, &by_place(layout, precision, &gap)))
+        let gap = |mean: &[f64]| -> Vec<f64> {
+            mean.iter().zip(prior).map(|(mean, prior)| mean - prior).collect()
         };
-        let w = self.increments();
-        let gap: Vec<f64> = self.mean.iter().zip(prior).map(|(mean, prior)| mean - prior).collect();
+        let objective = |along: &[f64], w: &[f64], gap: &[f64], pull: &[f64]| {
+            0.5 * (square(along, moments, w) / hyper.noise + dot(gap, pull))
+        };
+        let objective_at = |mean: &[f64]| {
+            let (w, gap) = (self.increments_at(mean), gap(mean));
+            objective(&times(expected, &w), &w, &gap, &by_place(layout, precision, &gap))
+        };
+        let (w, gap) = (self.increments(), gap(&self.mean));
         let (along, pull) = (times(expected, &w), by_place(layout, precision, &gap));
         let slope = Col::from_fn(w.len(), |it| {
             -(w[it] * (along[it] - moments.product[it]) / hyper.noise + pull[it])
         });
-        let now = objective(&self.mean);
+        let now = objective(&along, &w, &gap, &pull);
         let mut damping = self.damping;
         while damping <= 1e3 {
             let curve = curvature(layout, hyper, expected, precision, &w, damping);
@@ -139,7 +154,7 @@ impl Posterior {
                 let share = (LONGEST / longest.max(f64::MIN_POSITIVE)).min(1.0);
                 let next: Vec<f64> =
                     self.mean.iter().zip(step.iter()).map(|(mean, it)| mean + share * it).collect();
-                if objective(&next) <= now + 1e-9 * now.abs() {
+                if objective_at(&next) <= now + 1e-9 * now.abs() {
                     self.mean = next;
                     self.damping = (damping / 10.0).max(1e-9);
                     return share * longest;
@@ -152,12 +167,31 @@ impl Posterior {
     }
 }
 
-/// Return the expected sum of the squared residuals at some increments.
-fn square(expected: &Mat<f64>, moments: &Moments, w: &[f64]) -> f64 {
-    let along = times(expected, w);
-    moments.square - 2.0 * dot(w, &moments.product) + dot(w, &along)
+/// Return the expected sum of the squared residuals at some increments; `along` is the product of the
+/// expected sums with them.
+fn square(along: &[f64], moments: &Moments, w: &[f64]) -> f64 {
+    moments.square - 2.0 * dot(w, &moments.product) + dot(w, along)
 }
 
+/// Return the product of `gram` times `excess`, entry by entry, with a vector.
+fn times_expected(moments: &Moments, excess: &Mat<f64>, vector: &[f64]) -> Vec<f64> {
+    let mut product = vec![0.0; vector.len()];
+    for (column, value) in vector.iter().enumerate() {
+        let gram = moments.gram.col_as_slice(column);
+        let pairs = gram.iter().zip(excess.col_as_slice(column));
+        product.iter_mut().zip(pairs).for_each(|(sum, (gram, excess))| {
+            *sum += gram * excess * value;
+        });
+    }
+    product
+}
+
+/// Return the exponentials of covariances.
+fn excess(covariance: &Mat<f64>) -> Mat<f64> {
+    symmetric(covariance.nrows(), |row, column| covariance[(row, column)].min(LARGEST).exp())
+}
+
+/// Return the curvature on and below the diagonal, which is all that its factorisation reads.
 fn curvature(
     layout: &Layout,
     hyper: &Hyper,
@@ -166,13 +200,16 @@ fn curvature(
     w: &[f64],
     damping: f64,
 ) -> Mat<f64> {
-    let mut curve = Mat::from_fn(w.len(), w.len(), |row, column| {
-        w[row] * expected[(row, column)] * w[column] / hyper.noise
-    });
+    let mut curve = Mat::<f64>::zeros(w.len(), w.len());
+    for (column, along) in w.iter().enumerate() {
+        let pairs = expected.col_as_slice(column).iter().zip(w).skip(column);
+        let entries = curve.col_as_slice_mut(column)[column..].iter_mut();
+        entries.zip(pairs).for_each(|(entry, (from, w))| *entry = w * from * along / hyper.noise);
+    }
     for (place, inverse) in precision.iter().enumerate() {
         let start = layout.steps(place).start;
-        for row in 0..inverse.nrows() {
-            for column in 0..inverse.ncols() {
+        for column in 0..inverse.ncols() {
+            for row in column..inverse.nrows() {
                 curve[(start + row, start + column)] += inverse[(row, column)];
             }
         }
@@ -185,7 +222,7 @@ fn curvature(
 
 /// Return a symmetric matrix by its entries on and below the diagonal: exponentials are what rounds
 /// of a fit spend much of their time on.
-fn symmetric(count: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {
+pub(super) fn symmetric(count: usize, entry: impl Fn(usize, usize) -> f64) -> Mat<f64> {
     let mut matrix = Mat::<f64>::zeros(count, count);
     for column in 0..count {
         for row in column..count {
@@ -211,10 +248,10 @@ fn by_place(layout: &Layout, blocks: &[Mat<f64>], vector: &[f64]) -> Vec<f64> {
 }
 
 /// Return the product of a symmetric matrix, column by column.
-fn times(matrix: &Mat<f64>, vector: &[f64]) -> Vec<f64> {
+pub(super) fn times(matrix: &Mat<f64>, vector: &[f64]) -> Vec<f64> {
     let mut product = vec![0.0; vector.len()];
     for (column, value) in vector.iter().enumerate() {
-        for (sum, entry) in product.iter_mut().zip(matrix.col(column).iter()) {
+        for (sum, entry) in product.iter_mut().zip(matrix.col_as_slice(column)) {
             *sum += entry * value;
         }
     }

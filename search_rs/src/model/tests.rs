@@ -1,5 +1,6 @@
 //! The model against scores whose truth is known, and its sums against counting them out.
 
+use faer::Mat;
 use rand::{Rng, SeedableRng};
 use rand_distr::StandardNormal;
 use rand_pcg::Pcg64Mcg;
@@ -154,17 +155,26 @@ fn deviation_is_that_of_the_increments_counted_out() {
     });
     let model = Model::fit(&network, &known, None).unwrap();
     let covariance = model.posterior.covariance_of_increments();
-    for policy in random_policies(&network, 20, 4) {
-        let positions = model.layout.positions(&network, &policy);
-        let mut gap: Vec<f64> = model.moments.centre.iter().map(|centre| -centre).collect();
-        for (place, &taken) in positions.iter().enumerate() {
-            for step in model.layout.steps(place).take(usize::from(taken)) {
-                gap[step] += 1.0;
-            }
+    let taken = |policy: &Policy| -> Vec<f64> {
+        let mut row = vec![0.0; model.layout.num_steps()];
+        for (place, &taken) in model.layout.positions(&network, policy).iter().enumerate() {
+            model.layout.steps(place).take(usize::from(taken)).for_each(|step| row[step] = 1.0);
         }
-        let along = covariance_with(&covariance, &gap);
+        row
+    };
+    let (mut centre, mut weight) = (vec![0.0; model.layout.num_steps()], 0.0);
+    for (policy, _) in known.iter() {
+        let error = model.deviation_of_error(&network, policy);
+        let own = model.hyper.noise / (error * error);
+        centre.iter_mut().zip(taken(policy)).for_each(|(sum, it)| *sum += own * it);
+        weight += own;
+    }
+    for policy in random_policies(&network, 20, 4) {
+        let pairs = taken(&policy).into_iter().zip(&centre);
+        let gap: Vec<f64> = pairs.map(|(taken, centre)| taken - centre / weight).collect();
+        let along = posterior::times(&covariance, &gap);
         let square: f64 = along.iter().zip(&gap).map(|(a, b)| a * b).sum();
-        let expected = (square + model.hyper.noise / model.moments.weight).sqrt();
+        let expected = (square + model.hyper.noise / weight).sqrt();
         let found = model.predict(&network, &policy).deviation;
         assert!((found / expected - 1.0).abs() < 1e-6, "{found} and {expected}");
     }

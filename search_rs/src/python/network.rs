@@ -110,7 +110,7 @@ impl PyNetwork {
         let rows = read_rows(policies, &self.0)?;
         let bytes = rows.as_bytes();
         let costs = policies.py().detach(|| cost::of_rows(&self.0, bytes))?;
-        Ok(costs.iter().map(|costs| self.as_list(costs)).collect())
+        Ok(costs.chunks_exact(self.0.num_resources()).map(<[u64]>::to_vec).collect())
     }
 
     fn __repr__(&self) -> String {
