@@ -40,7 +40,8 @@ from harness.quant.supernet import Supernet
 from harness.run.config import Config, ModelConfig, QuantConfig, load_config
 from harness.run.folder import RunDir
 from harness.runtime import keep_freed_memory, lay_channels_last
-from harness.search.driver import SearchOptions, search
+from harness.search.driver import search
+from harness.search.request import SearchOptions
 from harness.trained_run import load_run
 from harness.training.policy_sampler import sample_policy
 from harness.training.trainer import train
@@ -311,11 +312,11 @@ def _opens_of_a_search(run: RunDir, images: Path) -> dict[str, Any]:
         (outcome,) = search(run, ["40%"], options=SearchOptions(evaluations=NUM_POLICIES))
     num_images = sum(1 for _ in images.rglob("*.jpg"))
     return {
-        "search_evaluations": outcome.evaluations,
+        "search_evaluations": outcome.search.evaluations,
         "images": num_images,
         "opens": sum(opens.values()),
         "opens_per_image": max(opens.values(), default=0),
-        "seconds_per_evaluation": outcome.seconds / outcome.evaluations,
+        "seconds_per_evaluation": outcome.search.seconds / outcome.search.evaluations,
     }
 
 

@@ -205,7 +205,7 @@ def _best_uniform(
     """Yield for each budget the uniform pair within it that has the lowest score."""
     began = time.process_time()
     policies = list(trained.candidates.uniform_policies.values())
-    scores = scorer.parts(policies).sum(axis=1)
+    scores = scorer.score(policies).parts.sum(axis=1)
     seconds = time.process_time() - began
     for budget in budgets:
         (limit,) = budget.limits
@@ -263,7 +263,9 @@ def _by_guided_search(
     trained: TrainedRun, scorer: PolicyScorer, budgets: Sequence[Budget], evaluations: int
 ) -> Iterator[Chosen]:
     def evaluate(policies: PolicyArray) -> list[list[float]]:
-        rows: list[list[float]] = scorer.parts([Policy(one) for one in policies.tolist()]).tolist()
+        rows: list[list[float]] = scorer.score(
+            [Policy(one) for one in policies.tolist()]
+        ).parts.tolist()
         return rows
 
     began = time.process_time()
@@ -282,7 +284,7 @@ def _judged(
 ) -> list[dict[str, Any]]:
     """Return what the policies are worth, against the first of the same budget."""
     policies = list(dict.fromkeys(one.policy for one in chosen))
-    scores = dict(zip(policies, scorer.parts(policies).sum(axis=1), strict=True))
+    scores = dict(zip(policies, scorer.score(policies).parts.sum(axis=1), strict=True))
     right = dict(zip(policies, trained.right_images(policies, split="test"), strict=True))
     rows = []
     for one in chosen:

@@ -26,7 +26,7 @@ from harness.run.config import Config, load_config
 from harness.run.files import FileFormat, write_json, write_text
 from harness.run.folder import RunDir
 from harness.runtime import TerminalObserver, setup_logging
-from harness.search.driver import SearchOutcome
+from harness.search.outcome import SearchOutcome
 from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
@@ -161,7 +161,7 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
         "equal_within_label": trained.candidates.label(equal),
         "equal_within_bitops": bitops(network, equal),
         "random": mean(trained.accuracy(randoms, split="test")),
-        "evaluations": outcome.evaluations,
+        "evaluations": outcome.search.evaluations,
     }
 
 

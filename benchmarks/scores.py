@@ -245,7 +245,7 @@ def _seconds_of_scores(trained: TrainedRun, policies: Sequence[Policy]) -> dict[
     seconds: dict[Score, list[float]] = {score: [] for score in SCORES}
     for score, scorer in list(scorers.items()) * (TIMED_ROUNDS + 1):
         began = time.process_time()
-        scorer.parts(policies)
+        scorer.score(policies)
         seconds[score].append((time.process_time() - began) / len(policies))
     return {score: min(values[1:]) for score, values in seconds.items()}
 

@@ -24,7 +24,14 @@ from harness.quant.executor import Executor
 from harness.quant.recalibrate import with_reestimated_statistics
 from harness.quant.supernet import Supernet
 from harness.run.config import Score
-from harness.scores import fold_sums, log_probabilities, num_folds, score_of_images
+from harness.scores import (
+    PolicyScores,
+    fold_sums,
+    log_probabilities,
+    num_folds,
+    num_wrong_images,
+    score_of_images,
+)
 
 MAX_POLICIES = 256
 """At most this many policies take turns on a batch: each holds some hundred kB of statistics."""
@@ -34,6 +41,9 @@ MAX_RESULT_BYTES = 64 * 2**20
 
 MAX_TEACHER_BYTES = 64 * 2**20
 """Outputs of the max policy that are kept; those of batches beyond are computed in every pass."""
+
+OTHER_SUMS = 3
+"""What is summed beside the parts of a score; whole numbers below 2**53, exact as floats."""
 
 OnProgress = Callable[[float], None]
 """Takes how many policies' worth of work was done since the last call."""
@@ -81,10 +91,10 @@ class PolicyScorer:
 
     @one_line_for_lost_workers()
     @torch.no_grad()
-    def parts(
+    def score(
         self, policies: Sequence[Policy], *, on_progress: OnProgress | None = None
-    ) -> NDArray[np.float64]:
-        """Return each policy's score by folds of the images, the same on every rank.
+    ) -> PolicyScores:
+        """Return scores by folds of the images and wrong images, the same on every rank.
 
         Args:
             policies: Policies of the network.
@@ -92,8 +102,8 @@ class PolicyScorer:
                 of policies.
 
         Returns:
-            (policies, folds): the sums over the images of each fold. A policy's score is the sum of
-            its row, from left to right, over `num_images`.
+            Both of the same logits. A policy's score is the sum of its parts, from left to right,
+            over `num_images`.
 
         Raises:
             NotFiniteError: A policy's logits are infinite or no numbers: the largest of them is
@@ -103,20 +113,21 @@ class PolicyScorer:
         if self._score == "kl" and policies and self._teacher is None:
             self._teacher = _Teacher(self._supernet, self._recalibration)
         folds = num_folds(self.num_images)
-        rows = [np.zeros((0, folds))]
-        for some in _groups(policies, result_bytes=8 * (folds + 2) * len(self._batches)):
+        totals = [np.zeros((0, folds + OTHER_SUMS))]
+        for some in _groups(policies, result_bytes=8 * (folds + OTHER_SUMS) * len(self._batches)):
             total = self._totals(some, folds=folds, on_progress=on_progress)
             if self._teacher is not None:
                 largest = _words(self._supernet, self._supernet.network.candidates.largest)
-                _check_finite(total[:1, folds + 1], [largest])
-            _check_finite(total[:, folds], [_words(self._supernet, policy) for policy in some])
-            rows.append(total[:, :folds])
-        return np.concatenate(rows)
+                _check_finite(total[:1, folds + 2], [largest])
+            _check_finite(total[:, folds + 1], [_words(self._supernet, policy) for policy in some])
+            totals.append(total)
+        total = np.concatenate(totals)
+        return PolicyScores(parts=total[:, :folds], num_wrong=total[:, folds].astype(np.int64))
 
     def _totals(
         self, policies: Sequence[Policy], *, folds: int, on_progress: OnProgress | None
     ) -> NDArray[np.float64]:
-        """Return (policies, folds + 2): scores, and images without finite logits.
+        """Return (policies, folds + 3): scores, wrong images, and images without finite logits.
 
         The last column counts those of the max policy.
         """
@@ -124,7 +135,7 @@ class PolicyScorer:
             len(policies), self._batches, self._recalibration, on_progress
         )
         inputs = _encoded(self._supernet, policies, self._recalibration, on_batch=on_batch)
-        shape = len(policies), len(self._batches), folds + 2
+        shape = len(policies), len(self._batches), folds + OTHER_SUMS
         by_batch = torch.zeros(shape, dtype=torch.float64, device=_device(self._supernet))
 
         def measure(batch: HeldBatch, logits_by_policy: Iterator[Tensor]) -> None:
@@ -132,14 +143,15 @@ class PolicyScorer:
             for row, logits in zip(by_batch[:, batch.index], logits_by_policy, strict=True):
                 values = score_of_images(self._score, logits, batch.labels, teacher=teacher)
                 row[:folds] = fold_sums(values, first=batch.first, folds=folds)
-                row[folds] = _num_spoiled(logits)
+                row[folds] = num_wrong_images(logits, batch.labels)
+                row[folds + 1] = _num_spoiled(logits)
             if teacher is not None:
-                by_batch[:, batch.index, folds + 1] = _num_spoiled(teacher)
+                by_batch[:, batch.index, folds + 2] = _num_spoiled(teacher)
 
         _evaluate(self._supernet, inputs, self._batches, measure, on_batch=on_batch)
         sums = _over_ranks(by_batch).cpu().numpy()
         # Batch by batch: `sum` adds in an order of its own, and in another one elsewhere.
-        total = np.zeros((len(policies), folds + 2))
+        total = np.zeros((len(policies), folds + OTHER_SUMS))
         for batch_index in range(len(self._batches)):
             total += sums[:, batch_index]
         return total
@@ -184,7 +196,7 @@ def count_wrong_by_policy(
     scorer = PolicyScorer(
         supernet, batches, score="errors", recalibration=recalibration, max_held_bytes=0
     )
-    return [int(sum(row)) for row in scorer.parts(policies, on_progress=on_progress)]
+    return [int(count) for count in scorer.score(policies, on_progress=on_progress).num_wrong]
 
 
 @one_line_for_lost_workers()

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 
 from harness.errors import CheckpointError, ModelError
 from harness.models import create_model
-from harness.problem.candidates import Candidates
-from harness.problem.network import NetworkSpec
 from harness.quant.convert import convert, describe_network
 from harness.quant.finite import first_unusable
 from harness.quant.supernet import Supernet
+from harness.run.checkpoint_facts import EMA_FILE
 from harness.run.checkpoint_folder import (
     checkpoint_path,
     existing_checkpoint,
@@ -32,7 +31,7 @@ from harness.run.checkpoint_folder import (
 )
 from harness.run.files import read_bytes, sync_folder, write_bytes
 from harness.run.folder import RunDir
-from harness.run.manifest import listed, older_one, read_checked, write_manifest
+from harness.run.manifest import older_one, read_checked, write_manifest
 from harness.run.network_file import check_described, with_sizes_of
 from harness.run.optimizer_file import (
     OPTIMIZER_FILE,
@@ -53,44 +52,6 @@ MAX_HEADER_BYTES = 100_000_000
 """Largest header that safetensors reads."""
 
 MODEL_FILE = "model.safetensors"
-EMA_FILE = "ema.safetensors"
-
-
-def weights_digest(checkpoint: Path) -> str:
-    """Return 16 hex digits of the averaged weights that `load_supernet` finds in a checkpoint.
-
-    Raises:
-        CheckpointError: The checkpoint has no manifest that lists them.
-    """
-    # Loading holds the file to the manifest's digest: to read and hash it again would say no more.
-    return str(listed(checkpoint, EMA_FILE)["sha256"])[:16]
-
-
-def load_candidates(checkpoint: Path, network: NetworkSpec) -> Candidates:
-    """Return what each layer could take when a checkpoint was made.
-
-    Raises:
-        CheckpointError: The checkpoint is incomplete, damaged, or of another network.
-    """
-    task = load_state(checkpoint)["task"]
-    try:
-        return candidates_in(task, network)
-    except (KeyError, TypeError, ValueError) as problem:
-        raise CheckpointError(
-            f"checkpoint {checkpoint} does not fit the network: {problem}; "
-            "restore network.json or the checkpoint, whichever was changed"
-        ) from None
-
-
-def candidates_in(task: Mapping[str, Any], network: NetworkSpec) -> Candidates:
-    """Return what each layer may take by the state of a task.
-
-    Raises:
-        KeyError, TypeError, ValueError: The state is damaged or of another network.
-    """
-    if "candidates" not in task:  # Before they were saved, nothing could take any away.
-        return network.candidates
-    return network.candidates.with_rows(task["candidates"])
 
 
 def save_checkpoint(run: RunDir, state: dict[str, Any], *, keep: int) -> Path:

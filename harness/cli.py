@@ -1,27 +1,22 @@
 """The command line; heavy imports live inside the commands, so that `--help` is instant."""
 
-import errno
-import os
-import signal
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import harness
-from harness import ranks, tables
+from harness import outcome_tables, ranks, tables
 from harness._search_rs import DEFAULT_EVALUATIONS, STRATEGIES
-from harness.errors import ConfigError, HarnessError, RankError, Stopped
-from harness.terminal import console, in_one_line, print_anything
+from harness.command_line import run_app, working
+from harness.errors import ConfigError
+from harness.terminal import console
 
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
     from harness.runtime import TerminalObserver
-    from harness.search.driver import SearchOutcome
+    from harness.search.outcome import SearchOutcome
 
 app = typer.Typer(
     help="Train a quantization supernet, search bit-widths under a BitOPs budget, evaluate.",
@@ -30,18 +25,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-REMEDIES = {
-    errno.ENOSPC: "free some and run the command again",
-    errno.EDQUOT: "free some and run the command again",
-    errno.EFBIG: "raise the limit of file sizes (ulimit -f) and run the command again",
-    errno.EIO: "check the disk and run the command again",
-    errno.EROFS: "write to another file system, or give another --out",
-}
-"""What to do where a file cannot be written, by the reason."""
-
-USER_ERROR = 2
-BY_SIGNAL = 128
-"""Added to the number of the signal that ended a command, as a shell does."""
+MOST_CONFIRMED = 10
+"""Policies that are measured for an answer of an archive: more than that is a search."""
 
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value; repeatable.")
@@ -59,87 +44,8 @@ DataPathOption = Annotated[
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit.
-
-    0 done, 2 mistake in the input, 130 interrupted (Ctrl-C), 138 stopped by SIGUSR1 (SLURM's
-    warning before the time limit), 143 by SIGTERM; after the last three the same command goes on.
-    """
-    if ranks.num_to_join() > 1:
-        # Below that level torch tells in stack frames how it waits for another rank.
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    print_anything()
-    try:
-        with _only_main_process_prints():
-            _run(arguments)
-    except SystemExit as done:
-        if ranks.num_to_join() == 1:
-            raise
-        from harness.process_group import exit_rank
-
-        exit_rank(done.code if isinstance(done.code, int) else USER_ERROR)
-
-
-def _run(arguments: Sequence[str] | None) -> None:
-    try:
-        _call_app(None if arguments is None else list(arguments))
-    except Stopped as stop:
-        _fail(str(stop), code=BY_SIGNAL + stop.signal_number)
-    except HarnessError as error:
-        _fail(str(error), is_consequence=isinstance(error, RankError))
-    except OSError as error:
-        if error.filename is None and error.errno not in REMEDIES:
-            raise  # Not about a file of the user's.
-        # Files that are written are named (`run/files.py`): without a name it is what is printed.
-        name = error.filename or "standard output"
-        if error.filename is None:
-            # The interpreter must not try to write the rest of it at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        reason = (error.strerror or "unusable").lower()
-        remedy = REMEDIES.get(error.errno or 0, "check the path and its permissions")
-        _fail(f"{os.fsdecode(name)}: {reason}; {remedy}")
-    except KeyboardInterrupt:
-        sys.exit(BY_SIGNAL + signal.SIGINT)
-
-
-def _call_app(arguments: list[str] | None) -> NoReturn:
-    if ranks.is_main_process():
-        app(args=arguments)  # Exits.
-    # Every rank has the same arguments: what is wrong with them is for rank 0 to say.
-    try:
-        sys.exit(app(args=arguments, standalone_mode=False) or 0)
-    except Exception as error:
-        if not hasattr(error, "exit_code"):  # Of which module the class is depends on typer.
-            raise
-        sys.exit(error.exit_code)
-
-
-def _fail(message: str, *, code: int = USER_ERROR, is_consequence: bool = False) -> NoReturn:
-    with _saying(message, is_consequence=is_consequence) as is_ours:
-        if is_ours:
-            console(stderr=True).print(in_one_line(f"error: {message}"))
-    sys.exit(code)
-
-
-@contextmanager
-def _saying(message: str, *, is_consequence: bool) -> Iterator[bool]:
-    if ranks.num_to_join() == 1:
-        yield ranks.is_main_process()
-        return
-    from harness.process_group import saying
-
-    with saying(message, is_consequence=is_consequence) as is_ours:
-        yield is_ours
-
-
-@contextmanager
-def _only_main_process_prints() -> Iterator[None]:
-    """Drop what other ranks print, for all have the same results; errors come through."""
-    if ranks.is_main_process():
-        yield
-        return
-    warnings.simplefilter("ignore")  # Libraries warn on every rank alike.
-    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
-        yield
+    """Run the command line and exit, as `run_app` says."""
+    run_app(app, arguments)
 
 
 @app.callback(invoke_without_command=True)
@@ -218,7 +124,7 @@ def train(
     resolved = load_config(config, overrides=overrides or []).with_data_path(data_path)
     from harness.training.trainer import train as train_run
 
-    with _work(), _observer() as observer:
+    with working(), _observer() as observer:
         train_run(resolved, out=out, resume=resume, observer=observer)
 
 
@@ -237,9 +143,20 @@ def search(
             help="A limit beside the others, weight-bytes=1.2M; repeatable: all hold at once.",
         ),
     ] = None,
+    frontier: Annotated[
+        int, typer.Option(min=1, help="So many budgets from the cheapest to the dearest policy.")
+    ] = 0,
     costs: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME:UNIT=FILE", help="Measured costs, latency:ms=board.csv."),
+    ] = None,
+    from_archive: Annotated[
+        bool,
+        typer.Option("--from-archive", help="Answer at once from what earlier searches evaluated."),
+    ] = False,
+    confirm: Annotated[
+        int | None,
+        typer.Option(min=1, max=MOST_CONFIRMED, help="Policies that confirm such an answer."),
     ] = None,
     run: RunOption = None,
     strategy: Annotated[
@@ -249,6 +166,10 @@ def search(
         int,
         typer.Option(min=1, help="Policies evaluated, for all budgets together."),
     ] = DEFAULT_EVALUATIONS,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Policies scored first: gradient, or the folder of another search."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,
@@ -258,26 +179,50 @@ def search(
     """Search the most accurate policy under each budget, by inference alone."""
     if strategy not in STRATEGIES:
         raise ConfigError(f"strategy {strategy} is unknown; choose {' or '.join(STRATEGIES)}")
-    if not target_bitops and not budget:
-        raise ConfigError("no budget is given; write --target-bitops 45% or --budget bitops=5.5G")
+    if not target_bitops and not budget and not frontier:
+        raise ConfigError(
+            "no budget is given; write --target-bitops 45%, --budget bitops=5.5G or --frontier 10"
+        )
+    if confirm is not None and not from_archive:
+        raise ConfigError("--confirm measures an answer of --from-archive; give both")
     folder = _run_or_newest(run)
-    from harness.search import driver
+    from harness.search.request import SearchOptions
 
-    _setup_logging()
-    options = driver.SearchOptions(
+    options = SearchOptions(
         strategy=strategy,
         evaluations=evaluations,
         seed=seed,
+        start=start,
         resume=resume,
         data_path=data_path,
         limits=budget or (),
         costs=costs or (),
+        frontier=frontier,
     )
-    with _work(), _observer() as observer:
-        outcomes = driver.search(
-            folder, target_bitops or (), out=out, options=options, observer=observer
-        )
+    targets = target_bitops or ()
+    if from_archive and confirm is None:
+        from harness.search.from_archive import answer
+
+        answers = answer(folder, targets, out=out, options=options)
+        table = outcome_tables.answers_table(answers)
+        _show(outcome_tables.answers_json(folder, answers), table, json=json)
+        return
+    _setup_logging()
+    with working(), _observer() as observer:
+        outcomes = _searched(folder, targets, confirm, out=out, options=options, observer=observer)
     _show_outcomes(folder, outcomes, json=json)
+
+
+def _searched(
+    run: "RunDir", targets: Sequence[str], most_confirmed: int | None, **how: Any
+) -> "list[SearchOutcome]":
+    if most_confirmed is None:
+        from harness.search.driver import search as search_run
+
+        return search_run(run, targets, **how)
+    from harness.search.confirm import confirm
+
+    return confirm(run, targets, most=most_confirmed, **how)
 
 
 @app.command("eval")
@@ -299,7 +244,7 @@ def evaluate(
 
     network = folder.load_network()
     resolve_policy(policy_text, network)  # Refuses a mistake before weights and data are loaded.
-    with _work():
+    with working():
         trained = load_run(folder, data_path=data_path)
         policy = resolve_policy(policy_text, network, candidates=trained.candidates)
         (accuracy,) = trained.accuracy([policy], split=split)
@@ -320,31 +265,9 @@ def demo(
     from harness.main_job import run_main_job
 
     _setup_logging()
-    with _work(), _observer() as observer:
+    with working(), _observer() as observer:
         run, outcomes = run_main_job(config, out=out, observer=observer)
     _show_outcomes(run, outcomes, json=json)
-
-
-@contextmanager
-def _work() -> Iterator[None]:
-    """Send to stderr whatever the work prints, and leave the process group when it ends.
-
-    Stdout is for results alone; DeepSpeed, for one, logs to it.
-    """
-    from harness.process_group import leave_process_group, lost_rank
-    from harness.runtime import stop_signals_raise
-
-    with redirect_stdout(sys.stderr):
-        try:
-            with stop_signals_raise():
-                yield
-        except RuntimeError as error:
-            problem = lost_rank(error)
-            if problem is None:
-                raise
-            raise problem from None
-        finally:
-            leave_process_group()
 
 
 def _run_or_newest(run: Path | None) -> "RunDir":
@@ -366,8 +289,15 @@ def _setup_logging() -> None:
 
 
 def _show_outcomes(run: "RunDir", outcomes: "list[SearchOutcome]", *, json: bool) -> None:
-    _show(tables.outcomes_json(run, outcomes), tables.outcomes_table(outcomes), json=json)
+    _show(
+        outcome_tables.outcomes_json(run, outcomes),
+        outcome_tables.outcomes_table(outcomes),
+        json=json,
+    )
     if not json:
+        layers = outcome_tables.layers_table(run.load_network(), outcomes)
+        if layers is not None:
+            console().print(layers)
         folders = [str(run.path), *(str(outcome.folder) for outcome in outcomes)]
         console().print("artefacts: " + "  ".join(folders))
 

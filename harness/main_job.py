@@ -8,7 +8,9 @@ from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
 from harness.run.config import Config
 from harness.run.folder import RunDir
-from harness.search.driver import SearchOptions, SearchOutcome, search
+from harness.search.driver import search
+from harness.search.outcome import SearchOutcome
+from harness.search.request import SearchOptions
 from harness.training.trainer import train
 
 HIGH_TARGET = "45%"

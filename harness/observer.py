@@ -13,6 +13,9 @@ class Work(Protocol):
     def advance(self, amount: float = 1.0) -> None:
         """Say that so much more is done; amounts may be parts of one."""
 
+    def say(self, how: str) -> None:
+        """Say in a few words how it stands; they replace those before."""
+
     def end(self) -> None:
         """Say that nothing more is to come: what is done is all there was."""
 
@@ -37,6 +40,9 @@ class _Silence:
         return self
 
     def advance(self, amount: float = 1.0) -> None:
+        pass
+
+    def say(self, how: str) -> None:
         pass
 
     def end(self) -> None:

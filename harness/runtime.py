@@ -139,13 +139,14 @@ class TerminalObserver:
             MofNCompleteColumn(),  # Without a total it shows a count alone.
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[how]}", markup=False),
             console=console(stderr=True),  # Standard output is for results.
         )
 
     def begin(self, name: str, *, total: float | None = None, done: float = 0.0) -> Work:
         """Show new work."""
         self._progress.start()
-        shown = self._progress.add_task(name, total=total)
+        shown = self._progress.add_task(name, total=total, how="")
         self._progress.update(shown, completed=done)
         return _TerminalWork(self._progress, shown, done)
 
@@ -166,6 +167,9 @@ class _TerminalWork:
     def advance(self, amount: float = 1.0) -> None:
         self._done += amount
         self._display.update(self._task, completed=self._shown())
+
+    def say(self, how: str) -> None:
+        self._display.update(self._task, how=how)
 
     def end(self) -> None:
         self._display.update(self._task, total=self._shown())

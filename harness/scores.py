@@ -6,13 +6,27 @@ of two on the same images. Everything is float64, and each sum has one order, so
 give equal bits whoever else is evaluated.
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from harness.run.config import Score
 
 NUM_FOLDS = 32
 """Folds of the images; a split of fewer images has one fold for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyScores:
+    """What policies score on the same images, and how many of them each classifies wrongly."""
+
+    parts: NDArray[np.float64]
+    """(policies, folds): sums of the score over the images of each fold."""
+    num_wrong: NDArray[np.int64]
+    """(policies,): wrong images by the largest logit, whatever the score is."""
 
 
 def num_folds(num_images: int) -> int:
@@ -37,13 +51,18 @@ def score_of_images(
         teacher: Log probabilities under the max policy, (N, classes); `kl` needs them.
     """
     if score == "errors":
-        return (logits.argmax(dim=1) != labels).double()
+        return _is_wrong(logits, labels).double()
     given = log_probabilities(logits)
     if score == "cross_entropy":
         return -given.gather(1, labels.unsqueeze(1)).squeeze(1)
     assert teacher is not None, "the KL divergence is one from the max policy's outputs"
     # KL(softmax(t) || softmax(logits)), the term of arXiv 2401.01543 that trains random policies.
     return (teacher.exp() * (teacher - given)).sum(dim=1).clamp(min=0)
+
+
+def num_wrong_images(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return on how many images another class has the largest logit, int64 () on the device."""
+    return _is_wrong(logits, labels).sum()
 
 
 def fold_sums(values: Tensor, *, first: int, folds: int) -> Tensor:
@@ -58,3 +77,7 @@ def fold_sums(values: Tensor, *, first: int, folds: int) -> Tensor:
     before = first % folds
     after = -(before + len(values)) % folds
     return F.pad(values, (before, after)).view(-1, folds).sum(dim=0)
+
+
+def _is_wrong(logits: Tensor, labels: Tensor) -> Tensor:
+    return logits.argmax(dim=1) != labels

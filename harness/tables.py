@@ -1,12 +1,11 @@
 """What the commands show: rich tables for people, and the same values as plain JSON objects."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.table import Table
 
 from harness.errors import ConfigError
-from harness.problem.budget import Budget, format_amount
+from harness.problem.budget import format_amount
 from harness.problem.conventions import (
     ALL,
     CONVENTIONS,
@@ -18,7 +17,6 @@ from harness.problem.cost import (
     ACT_BYTES_PEAK,
     ACT_BYTES_SUM,
     WEIGHT_BYTES,
-    Resource,
     bitops,
     ledger,
     policy_cost,
@@ -27,11 +25,6 @@ from harness.problem.cost import (
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy, policy_rows
 from harness.problem.units import BYTE, MB
-
-if TYPE_CHECKING:
-    from harness.run.folder import RunDir
-    from harness.search.driver import SearchOutcome
-    from harness.search.report import ReportedPolicy
 
 
 def ledger_json(
@@ -156,103 +149,3 @@ def evaluation_table(values: dict[str, Any], *, label: str, split: str) -> Table
         f"{100 * values['accuracy'][split]:.2f} %",
     )
     return table
-
-
-def outcomes_json(run: "RunDir", outcomes: "list[SearchOutcome]") -> dict[str, Any]:
-    """Return the results of a search; the first target's values also stand at the top level."""
-    network = run.load_network()
-    results = [_outcome_json(network, outcome) for outcome in outcomes]
-    return {
-        "run": str(run.path),
-        "strategy": outcomes[0].strategy,
-        **results[0],
-        "targets": results,
-    }
-
-
-def outcomes_table(outcomes: "list[SearchOutcome]") -> Table:
-    """Return budgets, each with the policy of the search and the uniform policies beside it."""
-    resources = list(dict.fromkeys(lim.resource for one in outcomes for lim in one.budget.limits))
-    units = [resource.unit for resource in resources]
-    table = Table("budget", "policy", *units, "search accuracy", "test accuracy", box=None)
-    for outcome in outcomes:
-        budget = _budget_cell(outcome.budget)
-        rows = [
-            ("found", outcome.best),
-            ("best uniform within the budget", outcome.best_uniform),
-            ("uniform at equal or higher cost", outcome.dearer_uniform),
-        ]
-        for label, reported in rows:
-            if reported is not None:
-                by_resource = _amounts_by_resource(outcome.budget, reported.costs)
-                amounts = [by_resource.get(resource, "") for resource in resources]
-                table.add_row(budget, *_reported_cells(label, reported, amounts))
-                budget = ""
-    return table
-
-
-def _budget_cell(budget: Budget) -> str:
-    limits = budget.limits
-    if budget.text == limits[0].text:
-        return f"{budget.text} = {format_amount(limits[0].amount, limits[0].resource)}"
-    return "\n".join(
-        f"{limit.named_text} = {format_amount(limit.amount, limit.resource)}" for limit in limits
-    )
-
-
-def _amounts_by_resource(budget: Budget, costs: Sequence[int]) -> dict[Resource, str]:
-    limits = zip(budget.limits, costs, strict=True)
-    return {limit.resource: format_amount(cost, limit.resource) for limit, cost in limits}
-
-
-def _reported_cells(
-    label: str, reported: "ReportedPolicy", amounts: Sequence[str]
-) -> tuple[str, ...]:
-    shown = label if label == "found" else f"{label}, {reported.label}"
-    return (
-        shown,
-        *amounts,
-        _accuracy_cell(reported.search_accuracy, reported.search_interval),
-        _accuracy_cell(reported.test_accuracy, reported.test_interval),
-    )
-
-
-def _accuracy_cell(accuracy: float, interval: tuple[float, float]) -> str:
-    low, high = (100 * end for end in interval)
-    return f"{100 * accuracy:.2f} % ({low:.1f} to {high:.1f})"
-
-
-def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, Any]:
-    limits = outcome.budget.limits
-
-    def reported(item: "ReportedPolicy | None") -> dict[str, Any] | None:
-        if item is None:
-            return None
-        costs = zip(limits, item.costs, strict=True)
-        return {
-            "policy": policy_rows((layer.name for layer in network.layers), item.policy),
-            "bitops": item.bitops,
-            "weight_bytes": weight_bytes(network, item.policy),
-            **{limit.resource.key: limit.resource.in_unit(cost) for limit, cost in costs},
-            "accuracy": {"search": item.search_accuracy, "test": item.test_accuracy},
-            "accuracy_interval": {"search": item.search_interval, "test": item.test_interval},
-        }
-
-    best = reported(outcome.best)
-    assert best is not None
-    targets = {
-        f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount) for limit in limits
-    }
-    return {
-        **best,
-        **targets,
-        "evaluations": outcome.evaluations,
-        "seconds": outcome.seconds,
-        "score": outcome.score,
-        "predicted_score": None if outcome.predicted is None else outcome.predicted[0],
-        "predicted_deviation": None if outcome.predicted is None else outcome.predicted[1],
-        "policy_file": str(outcome.folder / "policy.json"),
-        "uniform_within": reported(outcome.best_uniform),
-        "uniform_above": reported(outcome.dearer_uniform),
-        "differs_from_uniform": outcome.is_told_apart,
-    }

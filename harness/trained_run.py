@@ -13,11 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.accuracy import OnProgress, PolicyScorer, accuracy_of, right_by_policy
-from harness.checkpoint import (
-    load_candidates,
-    load_supernet,
-    weights_digest,
-)
+from harness.checkpoint import load_supernet
 from harness.data import (
     EvalBatches,
     Splits,
@@ -32,12 +28,14 @@ from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0, is_so_on_any_rank
 from harness.quant.supernet import Supernet
+from harness.run.checkpoint_facts import load_candidates, weights_digest
 from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.config import Config, Score
 from harness.run.data_file import DataIdentity
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
 from harness.runtime import create_accelerator, lay_channels_last
+from harness.scores import PolicyScores
 
 logger = logging.getLogger(__name__)
 
@@ -95,21 +93,21 @@ class TrainedRun:
 
     def score_proposals(
         self, policies: Sequence[Policy], *, on_progress: OnProgress | None = None
-    ) -> NDArray[np.float64]:
-        """Return each policy's `search.score` by folds of the images for proposals.
+    ) -> PolicyScores:
+        """Return each policy's `search.score` and wrong images on the images for proposals.
 
         Args:
             policies: Policies to score.
             on_progress: Told how far the work is, in policies.
 
         Returns:
-            (policies, folds): sums over the images of each fold. The score of a policy is the sum
-            of its row over the number of images of `proposal_batches`.
+            The score of a policy is the sum of its parts over the number of images of
+            `proposal_batches`.
 
         Raises:
             NotFiniteError: A policy's logits are no finite numbers.
         """
-        return self._scorer(self.config.search.score).parts(policies, on_progress=on_progress)
+        return self._scorer(self.config.search.score).score(policies, on_progress=on_progress)
 
     def right_images(
         self, policies: Sequence[Policy], *, split: str, on_progress: OnProgress | None = None

@@ -141,6 +141,29 @@ def target_budget(text: str, network: NetworkSpec) -> Budget:
     return Budget(limits=(Limit(resource=BITOPS, text=text.strip(), amount=limit),))
 
 
+def frontier_texts(network: NetworkSpec, count: int) -> list[str]:
+    """Return amounts of BitOPs between the cheapest and the dearest policy, in equal ratios.
+
+    Neither end is among them: there is one policy for each, which nobody has to search.
+
+    Args:
+        network: The network whose candidates say what is reachable.
+        count: How many.
+
+    Raises:
+        BudgetError: The network has hardly any policies, so that two of them are one.
+    """
+    least, most = least_cost(network, BITOPS), most_cost(network, BITOPS)
+    ratio = (most / least) ** (1 / (count + 1))
+    texts = [format_amount(round(least * ratio**step)) for step in range(1, count + 1)]
+    if len({*texts}) < count or least == most:
+        raise BudgetError(
+            f"a frontier of {count} budgets is too fine for {network.model_name}, which spends "
+            f"{format_amount(least)} to {format_amount(most)} BitOPs; ask for fewer"
+        )
+    return texts
+
+
 def slack_warnings(budget: Budget, network: NetworkSpec) -> list[str]:
     """Return for each limit that binds nothing a line that says so."""
     if [limit.resource for limit in budget.limits] == [BITOPS]:

@@ -1,4 +1,4 @@
-"""The one store of what the searches of a folder know: the scores of each evaluated policy."""
+"""The one store of what the searches of a folder know of each evaluated policy."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
@@ -31,6 +31,7 @@ class PolicyArchive:
         self._journal = journal
         self._records: list[Record] = []
         self._scores: dict[Policy, Scores] = {}
+        self._wrong: dict[Policy, int] = {}
         for record in records:
             self._keep(record)
 
@@ -38,6 +39,11 @@ class PolicyArchive:
     def scores(self) -> Mapping[Policy, Scores]:
         """Scores by policy, in the order in which they became known."""
         return MappingProxyType(self._scores)
+
+    @property
+    def wrong(self) -> Mapping[Policy, int]:
+        """How many images each policy has wrong, of those that score it, where that was noted."""
+        return MappingProxyType(self._wrong)
 
     @property
     def records(self) -> Sequence[Record]:
@@ -67,12 +73,18 @@ class PolicyArchive:
         """Return what one search had evaluated, in order, the mark of its beginning included."""
         return [record for record in self._records if record.search_id == search_id]
 
-    def add(self, search_id: str, scores: Mapping[Policy, Sequence[float]]) -> None:
+    def add(
+        self,
+        search_id: str,
+        scores: Mapping[Policy, Sequence[float]],
+        wrong: Mapping[Policy, int] | None = None,
+    ) -> None:
         """Keep a batch of evaluated policies; returns when it is on disk.
 
         Args:
             search_id: The search that had them evaluated.
             scores: Of each policy, one number per fold. What is known already is not kept again.
+            wrong: How many images each has wrong, of those that score it.
 
         Raises:
             RunError: A policy is known with other scores, or the journal cannot take the batch.
@@ -89,15 +101,22 @@ class PolicyArchive:
                     "not repeat; go on where the search began, or give another --out"
                 )
         if new:
-            self._write(search_id, new)
+            self._write(search_id, new, wrong and {policy: wrong[policy] for policy in new})
 
-    def _write(self, search_id: str, scores: Mapping[Policy, Sequence[float]]) -> None:
+    def _write(
+        self,
+        search_id: str,
+        scores: Mapping[Policy, Sequence[float]],
+        wrong: Mapping[Policy, int] | None = None,
+    ) -> None:
         if self._journal is not None:
-            self._keep(self._journal.append(search_id, scores))
+            self._keep(self._journal.append(search_id, scores, wrong))
             return
         whole = {policy: tuple(map(float, folds)) for policy, folds in scores.items()}
-        self._keep(Record(seq=len(self._records) + 1, search_id=search_id, scores=whole))
+        seq = len(self._records) + 1
+        self._keep(Record(seq=seq, search_id=search_id, scores=whole, wrong=dict(wrong or {})))
 
     def _keep(self, record: Record) -> None:
         self._records.append(record)
         self._scores.update(record.scores)
+        self._wrong.update(record.wrong)

@@ -2,85 +2,42 @@
 
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import BudgetError, RunError
 from harness.observer import SILENCE, Observer
-from harness.problem.budget import Budget, parse_budget, slack_warnings, target_budget
-from harness.problem.cost import Resource, cost_table
-from harness.problem.network import NetworkSpec
+from harness.problem.cost import cost_table
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
-from harness.run.cost_file import measured_resource
-from harness.run.files import digest_of, remove_torn_writes
+from harness.run.files import digest_of
 from harness.run.folder import RunDir
-from harness.run.lock import locked
 from harness.scores import num_folds
 from harness.search.archive import PolicyArchive
 from harness.search.counts_journal import holds_counts, read_counts
 from harness.search.engine import (
-    DEFAULT_EVALUATIONS,
-    DEFAULT_STRATEGY,
     EngineOptions,
     EngineResult,
     EngineSearch,
-    Found,
+    PolicyArray,
     SearchProblem,
 )
 from harness.search.evaluator import ProposalEvaluator, run_on_ranks
+from harness.search.expected import how_it_stands, what_it_buys
 from harness.search.journal import Journal
-from harness.search.report import Report, report
-from harness.search.results import JOURNAL_FILE, holds_results, write_frontier, write_policy
-from harness.trained_run import TrainedRun, load_run, load_weights
+from harness.search.outcome import SearchFigures, SearchOutcome, outcome_of
+from harness.search.predicted import Expectations
+from harness.search.preparation import Prepared, prepared
+from harness.search.request import SearchOptions, Target
+from harness.search.results import JOURNAL_FILE, write_frontier, write_policy
+from harness.search.starts import starts_of
+from harness.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOutcome(Report):
-    """One budget's result."""
-
-    strategy: str
-    budget: Budget
-    evaluations: int
-    """Policies that the search asked for, over all budgets, those in its journal included."""
-    seconds: float
-    """Of the search over all budgets: neither loading nor the choice among the finalists."""
-    predicted: tuple[float, float] | None
-    """Mean score that the model expects of the policy, with its standard deviation."""
-    score: float | None
-    """Mean score measured on the images for proposals; None where it was not."""
-    folder: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchOptions:
-    """What a user may set for a search."""
-
-    strategy: str = DEFAULT_STRATEGY
-    evaluations: int | None = DEFAULT_EVALUATIONS
-    """Most policies evaluated, over all budgets; None is no limit."""
-    seed: int = 0
-    resume: bool = False
-    data_path: Path | None = None
-    """Where the run's images lie now; None for where they lay."""
-    limits: Sequence[str] = ()
-    """`NAME=AMOUNT`, limits that hold in every budget, beside its BitOPs."""
-    costs: Sequence[str] = ()
-    """`NAME:UNIT=FILE`, tables of what layers were measured at."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """One budget of a call."""
-
-    budget: Budget
-    folder: Path
-    """Where its files go."""
+LEAST_FINALISTS = 4
+"""Of each budget of a frontier."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,116 +75,43 @@ def search(
     Raises:
         HarnessError: The input cannot be used; nothing was written over.
     """
-    weights = load_weights(run)
-    # A target is within reach of what the layers may take now, not of all they ever could.
-    present = weights.supernet.network.narrowed(weights.candidates)
-    parent = out or run.path / "search"
-    budgets = _budgets(targets, present, parent, options)
-    problem = SearchProblem(
-        network=weights.supernet.network,
-        candidates=weights.candidates,
-        budgets=[target.budget for target in budgets],
-    )
-    # Refuses limits that no policy keeps together before anything is loaded or written.
-    EngineSearch(problem, _engine_options(options))
-    _check_free(budgets, options)
-    trained = load_run(run, weights=weights, data_path=options.data_path)
-    if not trained.is_main_process:
-        observer = SILENCE
-    with ExitStack() as stack:
-
-        def begin() -> None:
-            stack.enter_context(locked(parent))
-            _check_free(budgets, options)  # Again: another search may have ended meanwhile.
-            remove_torn_writes(parent)
-            for target in budgets:
-                target.folder.mkdir(exist_ok=True)
-                remove_torn_writes(target.folder)
-
-        decided_by_rank_0(begin)
-        return _search_budgets(trained, problem, budgets, parent, options, observer)
-
-
-def _check_free(budgets: Sequence[Target], options: SearchOptions) -> None:
-    for target in budgets:
-        if not options.resume and holds_results(target.folder):
-            raise RunError(
-                f"{target.folder} holds a search already; give --resume to go on with it, "
-                "or another --out"
-            )
-
-
-def _budgets(
-    targets: Sequence[str], network: NetworkSpec, parent: Path, options: SearchOptions
-) -> list[Target]:
-    measured = _measured(network, options)
-    by_itself = [target_budget(text, network) for text in targets]
-    if by_itself and not options.limits:
-        found = by_itself
-    else:
-        joint = [[f"bitops={text}"] for text in targets] or [[]]
-        found = [parse_budget([*one, *options.limits], network, measured=measured) for one in joint]
-    limited = {limit.resource.name for budget in found for limit in budget.limits}
-    for resource in measured:
-        if resource.name not in limited:
-            raise BudgetError(
-                f"costs of {resource.name} are given and no limit of it, so they decide nothing; "
-                f"add --budget {resource.name}=AMOUNT or leave them out"
-            )
-    warnings = (warning for budget in found for warning in slack_warnings(budget, network))
-    for warning in dict.fromkeys(warnings):
-        logger.warning("%s", warning)
-    if len({tuple(limit.amount for limit in budget.limits) for budget in found}) < len(found):
-        raise RunError("a target is given twice; give each --target-bitops once")
-    return [
-        Target(budget=budget, folder=parent / f"{options.strategy}_{budget.folder_name}")
-        for budget in found
-    ]
-
-
-def _measured(network: NetworkSpec, options: SearchOptions) -> list[Resource]:
-    measured: dict[str, Resource] = {}
-    for text in options.costs:
-        resource = measured_resource(text, network)
-        if resource.name in measured:
-            raise BudgetError(f"costs of {resource.name} are given twice; give one table of it")
-        measured[resource.name] = resource
-    return list(measured.values())
+    with prepared(run, targets, out=out, options=options) as ready:
+        shown = observer if ready.trained.is_main_process else SILENCE
+        return _search_budgets(ready, options, shown)
 
 
 def _search_budgets(
-    trained: TrainedRun,
-    problem: SearchProblem,
-    targets: Sequence[Target],
-    parent: Path,
-    options: SearchOptions,
-    observer: Observer,
+    ready: Prepared, options: SearchOptions, observer: Observer
 ) -> list[SearchOutcome]:
+    trained, problem, targets, parent = ready.trained, ready.problem, ready.targets, ready.parent
     started = time.perf_counter()
     known = open_archive(trained, parent, targets)
-    search_id = _search_id(problem, options, error_weight=trained.config.search.error_weight)
-    before = decided_by_rank_0(lambda: known.archive.begin(search_id))
-    work = observer.begin("policies evaluated", total=options.evaluations)
-    evaluator = ProposalEvaluator(
-        trained, known.archive, search_id=search_id, counts=known.counts, work=work
+    engine_options = EngineOptions(
+        strategy=options.strategy,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        error_weight=trained.config.search.error_weight,
+        starts=starts_of(ready, options.start),
     )
-    config = trained.config.search
-    engine_options = _engine_options(options, error_weight=config.error_weight)
-    result = run_on_ranks(
-        lambda evaluate: EngineSearch(problem, engine_options, known=before).run(
-            evaluate, shortlist=config.finalists
-        ),
-        evaluator,
-        is_main_process=trained.is_main_process,
+    _say_what_it_buys(options)
+    shortlist_size = _num_finalists(trained, options)
+    result, num_evaluated = _evaluated(
+        ready, known, engine_options, shortlist=shortlist_size, observer=observer
     )
     seconds = time.perf_counter() - started
-    work.end()
-    logger.info("%d policies evaluated in %.1f s", evaluator.num_evaluated, seconds)
-    num_images = trained.proposal_batches().num_images
-    scores = {policy: total / num_images for policy, total in known.sums.items()}
+    logger.info("%d policies evaluated in %.1f s", num_evaluated, seconds)
+    expected = _expectations(trained, problem, known)
+    figures = SearchFigures(
+        strategy=options.strategy,
+        evaluations=result.num_evaluations,
+        seconds=seconds,
+        model_error=result.model_error and result.model_error / expected.num_images,
+        effects=expected.effects(),
+    )
+    scores = {policy: total / expected.num_images for policy, total in known.sums.items()}
     outcomes = []
-    for index, target in enumerate(targets):
-        outcome = _outcome(trained, target, options, (result, index), seconds, observer)
+    for target, shortlist in zip(targets, result.shortlists, strict=True):
+        outcome = outcome_of(trained, target, shortlist, expected, figures, observer=observer)
         if trained.is_main_process:
             write_frontier(target.folder, trained.network, scores, target.budget)
             provenance = _provenance(trained, target, options, result)
@@ -236,58 +120,70 @@ def _search_budgets(
     return outcomes
 
 
-def _engine_options(options: SearchOptions, *, error_weight: float = 1.0) -> EngineOptions:
-    return EngineOptions(
-        strategy=options.strategy,
-        evaluations=options.evaluations,
-        seed=options.seed,
-        error_weight=error_weight,
+def _say_what_it_buys(options: SearchOptions) -> None:
+    bought = what_it_buys(options.strategy)
+    if options.evaluations is not None and bought is not None:
+        logger.info("%d evaluations: %s", options.evaluations, bought)
+
+
+def _evaluated(
+    ready: Prepared, known: _Known, options: EngineOptions, *, shortlist: int, observer: Observer
+) -> tuple[EngineResult, int]:
+    """Let the engine search; return what it found, and how many policies that took."""
+    search_id = _search_id(ready.problem, options)
+    before = decided_by_rank_0(lambda: known.archive.begin(search_id))
+    trained = ready.trained
+    work = observer.begin("policies evaluated", total=options.evaluations)
+    evaluator = ProposalEvaluator(
+        trained,
+        known.archive,
+        search_id=search_id,
+        counts=known.counts,
+        num_due=_num_due(known.archive, search_id, options.evaluations),
+        work=work,
     )
-
-
-def _outcome(
-    trained: TrainedRun,
-    target: Target,
-    options: SearchOptions,
-    found: tuple[EngineResult, int],
-    seconds: float,
-    observer: Observer,
-) -> SearchOutcome:
-    result, index = found
-    shortlist = result.shortlists[index]
     num_images = trained.proposal_batches().num_images
-    figures = report(trained, [one.policy for one in shortlist], target.budget, observer=observer)
-    chosen = next((one for one in shortlist if one.policy == figures.best.policy), None)
-    score, predicted = _means(chosen, num_images)
-    return SearchOutcome(
-        best=figures.best,
-        best_uniform=figures.best_uniform,
-        dearer_uniform=figures.dearer_uniform,
-        is_told_apart=figures.is_told_apart,
-        strategy=options.strategy,
-        budget=target.budget,
-        evaluations=result.num_evaluations,
-        seconds=seconds,
-        predicted=predicted,
-        score=score,
-        folder=target.folder,
-    )
+
+    def searched(evaluate: Callable[[PolicyArray], list[list[float]]]) -> EngineResult:
+        engine = EngineSearch(ready.problem, options, known=before)
+
+        def asked(policies: PolicyArray) -> list[list[float]]:
+            work.say(how_it_stands(engine.status, num_images))
+            return evaluate(policies)
+
+        return engine.run(asked, shortlist=shortlist)
+
+    result = run_on_ranks(searched, evaluator, is_main_process=trained.is_main_process)
+    work.end()
+    return result, evaluator.num_evaluated
 
 
-def _means(
-    chosen: Found | None, num_images: int
-) -> tuple[float | None, tuple[float, float] | None]:
-    """Return score and prediction of a policy as means over the images, as far as it has them."""
-    if chosen is None:
-        return None, None
-    score, predicted = chosen.score, chosen.predicted
-    return (
-        None if score is None else score / num_images,
-        None if predicted is None else (predicted[0] / num_images, predicted[1] / num_images),
-    )
+def _num_finalists(trained: TrainedRun, options: SearchOptions) -> int:
+    """Return how many policies of a budget are scored as they are reported.
+
+    Budgets of a frontier share what one has: to score them all would take longer than the search.
+    """
+    finalists = trained.config.search.finalists
+    if not options.frontier:
+        return finalists
+    return max(finalists // options.frontier, min(LEAST_FINALISTS, finalists))
 
 
-def _search_id(problem: SearchProblem, options: SearchOptions, *, error_weight: float) -> str:
+def _num_due(archive: PolicyArchive, search_id: str, evaluations: int | None) -> int | None:
+    """Return how many policies a search may still evaluate: it may be gone on with."""
+    if evaluations is None:
+        return None
+    done = sum(len(record.scores) for record in archive.of_search(search_id))
+    return max(evaluations - done, 0)
+
+
+def _expectations(trained: TrainedRun, problem: SearchProblem, known: _Known) -> Expectations:
+    num_images = trained.proposal_batches().num_images
+    archive = known.archive
+    return Expectations(problem, archive.scores, archive.wrong, num_images=num_images)
+
+
+def _search_id(problem: SearchProblem, options: EngineOptions) -> str:
     """Return what tells this search from others of the folder: all that decides what it does.
 
     Beyond that there is what decides the scores, which stands in the journal's header.
@@ -305,7 +201,9 @@ def _search_id(problem: SearchProblem, options: SearchOptions, *, error_weight: 
             ],
             "evaluations": options.evaluations,
             "seed": options.seed,
-            "error_weight": error_weight,
+            "error_weight": options.error_weight,
+            # Left out where there are none: searches of older versions had none.
+            **({"starts": [policy.bits for policy in options.starts]} if options.starts else {}),
         }
     )
 
@@ -372,7 +270,7 @@ def _provenance(
         },
         "score": trained.config.search.score,
         "evaluations": result.num_evaluations,
-        "finalists": trained.config.search.finalists,
+        "finalists": _num_finalists(trained, options),
         "seed": options.seed,
         "trace": result.trace,
     }

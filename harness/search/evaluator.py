@@ -5,6 +5,8 @@ that were asked for different policies would wait for each other for ever. The o
 it asks.
 """
 
+import logging
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +19,13 @@ from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
 from harness.search.archive import PolicyArchive
 from harness.search.engine import PolicyArray
+from harness.search.expected import duration
 from harness.trained_run import TrainedRun
+
+logger = logging.getLogger(__name__)
+
+PACED = 5
+"""Policies whose time says what a search will cost."""
 
 Result = TypeVar("Result")
 
@@ -39,6 +47,7 @@ class ProposalEvaluator:
         *,
         search_id: str,
         counts: Mapping[Policy, int] | None = None,
+        num_due: int | None = None,
         work: Work | None = None,
     ) -> None:
         """Set up an evaluator.
@@ -48,12 +57,14 @@ class ProposalEvaluator:
             archive: Where scores are looked up and kept.
             search_id: The search whose policies they are.
             counts: Wrong images by policy from a search of an older version.
+            num_due: Policies that the search may still evaluate; None is no limit.
             work: Told of every policy that is evaluated.
         """
         self._trained = trained
         self._archive = archive
         self._search_id = search_id
         self._counts = counts or {}
+        self._num_due = num_due
         self._work = work or SILENCE.begin("policies evaluated")
         self.num_evaluated = 0
 
@@ -65,14 +76,39 @@ class ProposalEvaluator:
         """
         batch = [Policy(policy) for policy in np.asarray(policies).tolist()]
         missing = [it for it in self._archive.missing(batch) if it not in self._counts]
-        if missing:
-            parts = self._trained.score_proposals(missing, on_progress=self._work.advance)
-            rows = parts.tolist()
-            self._archive.add(self._search_id, dict(zip(missing, rows, strict=True)))
-            self.num_evaluated += len(missing)
-        rows = [self._known(policy) for policy in batch]
+        for some in self._portions(missing):
+            began = time.perf_counter()
+            self._score(some)
+            if not self.num_evaluated:
+                self._say_pace((time.perf_counter() - began) / len(some), len(some))
+            self.num_evaluated += len(some)
+        answers = [self._known(policy) for policy in batch]
         # A count has no folds; scores of one batch have them all, or none has.
-        return rows if len({len(row) for row in rows}) == 1 else [[sum(row)] for row in rows]
+        has_folds = len({len(row) for row in answers}) == 1
+        return answers if has_folds else [[sum(row)] for row in answers]
+
+    def _portions(self, missing: list[Policy]) -> list[list[Policy]]:
+        """Return what is scored at once: the first few of a search by themselves, to time them."""
+        cut = PACED if self.num_evaluated == 0 else 0
+        return [some for some in (missing[:cut], missing[cut:]) if some]
+
+    def _score(self, policies: list[Policy]) -> None:
+        found = self._trained.score_proposals(policies, on_progress=self._work.advance)
+        scores = dict(zip(policies, found.parts.tolist(), strict=True))
+        wrong = dict(zip(policies, found.num_wrong.tolist(), strict=True))
+        self._archive.add(self._search_id, scores, wrong)
+
+    def _say_pace(self, seconds: float, count: int) -> None:
+        if self._num_due is None:
+            return
+        left = max(self._num_due - count, 0)
+        logger.info(
+            "an evaluation takes %s, measured on the first %d; the other %d take about %s",
+            duration(seconds),
+            count,
+            left,
+            duration(left * seconds),
+        )
 
     def _known(self, policy: Policy) -> list[float]:
         scores = self._archive.scores.get(policy)

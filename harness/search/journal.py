@@ -2,9 +2,9 @@
 
 One journal serves all searches of a folder, whatever their targets and strategies. Its first line,
 the header, says what scores depend on. Each further line is a record: the policies that a search
-had evaluated together, and their scores. A record is one write, and on disk (fsync) before the
-search hears of it. The CRC32C that ends it goes on from that of the header, so that no record
-of another journal passes for one of this.
+had evaluated together, their scores, and how many images each had wrong. A record is one write, and
+on disk (fsync) before the search hears of it. The CRC32C that ends it goes on from that of the
+header, so that no record of another journal passes for one of this.
 
 A kill or a power cut can tear the last record, which nobody has heard of; it is cut off, on disk,
 before the next is written. Anything else that is not as it was written is refused, with its place.
@@ -40,7 +40,12 @@ logger = logging.getLogger(__name__)
 FIRST_OF_ALL_SEARCHES = 3
 """Journals of formats 1 and 2 are of one target and hold counts; `read_counts` reads them."""
 
-JOURNAL_FORMAT = FileFormat(name="journal", upgrades=(to_format_2, lambda old: old))
+WITH_WRONG_IMAGES = 4
+"""A journal of format 3 has none, and is gone on with as it is."""
+
+JOURNAL_FORMAT = FileFormat(
+    name="journal", upgrades=(to_format_2, lambda old: old, lambda old: old)
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,7 @@ class Journal:
         self._disk = disk or JournalDisk()
         self._end: int | None = None
         self._num_records = self._seed = 0
+        self._takes_wrong = True
 
     def read(self) -> list[Record]:
         """Return the records in order, none where there is no file; nothing is changed.
@@ -115,12 +121,19 @@ class Journal:
         self._num_records, self._seed = len(contents.records), contents.seed
         return contents.records
 
-    def append(self, search_id: str, scores: Mapping[Policy, Sequence[float]]) -> Record:
+    def append(
+        self,
+        search_id: str,
+        scores: Mapping[Policy, Sequence[float]],
+        wrong: Mapping[Policy, int] | None = None,
+    ) -> Record:
         """Add a batch of evaluated policies; returns when it is on disk.
 
         Args:
             search_id: 16 hex digits of the search that had them evaluated.
             scores: A finite number per fold for each policy; none to say that the search begins.
+            wrong: How many images each has wrong, where that is known; a journal of an older format
+                leaves it out.
 
         Raises:
             RunError: The file has changed since `recover`, or an earlier record was not written.
@@ -132,7 +145,7 @@ class Journal:
                 f"journal {self._path} cannot take a record: it was not recovered, or the record "
                 "before was not written; run the search again with --resume"
             )
-        record, line = self._line(search_id, scores)
+        record, line = self._line(search_id, scores, wrong if self._takes_wrong else None)
         end, self._end = self._end, None
         with self._disk.opened(self._path) as descriptor:
             size = self._disk.size(descriptor)
@@ -150,14 +163,19 @@ class Journal:
         return record
 
     def _line(
-        self, search_id: str, scores: Mapping[Policy, Sequence[float]]
+        self,
+        search_id: str,
+        scores: Mapping[Policy, Sequence[float]],
+        wrong: Mapping[Policy, int] | None,
     ) -> tuple[Record, bytes]:
-        values = {
+        values: dict[str, Any] = {
             "seq": self._num_records + 1,
             "search": search_id,
             "policies": [policy.bits for policy in scores],
             "scores": [[float(score) for score in folds] for folds in scores.values()],
         }
+        if wrong:
+            values["wrong"] = [wrong[policy] for policy in scores]
         line = sealed(values, seed=self._seed)
         # What could not be read back is not written.
         return self._rules.record(values, seq=self._num_records + 1), line + NEWLINE
@@ -247,24 +265,52 @@ class Journal:
         Raises:
             RunError: It was not, or what stands there is damaged.
         """
-        place = f"line 1 of {self._path}"
-        there = parsed_object(line, place=place)
-        if "format" not in there:
-            raise damaged(place, "no header of a journal")
-        JOURNAL_FORMAT.upgraded(there, self._path)  # What a newer program wrote is not damaged.
-        if there["format"] < FIRST_OF_ALL_SEARCHES:
-            raise RunError(
-                f"journal {self._path} has format {there['format']}, which holds one target's "
-                f"counts; searches go on from format {FIRST_OF_ALL_SEARCHES}, give another --out"
-            )
-        if not has_end or unsealed(line) is None:
-            raise damaged(place, "its CRC is of something else" if has_end else "it has no end")
-        parts = difference(without_crc(there), without_crc(self._header))
+        there = _checked_header(line, self._path, place=f"line 1 of {self._path}", has_end=has_end)
+        self._takes_wrong = there["format"] >= WITH_WRONG_IMAGES
+        parts = difference(_settings(there), _settings(self._header))
         if parts is not None:
             raise RunError(
                 f"journal {self._path} was made with other weights, images or settings: {parts}; "
                 "remove it or give another --out"
             )
+
+
+def journal_header(path: Path) -> dict[str, Any]:
+    """Return what the first line of a journal says, for whoever asks what it is of.
+
+    Raises:
+        RunError: There is no journal, or its first line is damaged or of another version.
+    """
+    try:
+        content = JournalDisk().read(path, limit=MAX_JOURNAL_BYTES)
+    except OSError as problem:
+        raise RunError(
+            f"journal {path} cannot be read: {_reason(problem)}; search the run first, or give the "
+            "--out of its search"
+        ) from None
+    line, newline, _ = content.partition(NEWLINE)
+    place = f"line 1 of {path}"
+    header = _checked_header(line, path, place=place, has_end=bool(newline))
+    return without_crc(header)
+
+
+def _checked_header(line: bytes, path: Path, *, place: str, has_end: bool) -> dict[str, Any]:
+    header = parsed_object(line, place=place)
+    if "format" not in header:
+        raise damaged(place, "no header of a journal")
+    JOURNAL_FORMAT.upgraded(header, path)  # What a newer program wrote is not damaged.
+    if header["format"] < FIRST_OF_ALL_SEARCHES:
+        raise RunError(
+            f"journal {path} has format {header['format']}, which holds one target's "
+            f"counts; searches go on from format {FIRST_OF_ALL_SEARCHES}, give another --out"
+        )
+    if not has_end or unsealed(line) is None:
+        raise damaged(place, "its CRC is of something else" if has_end else "it has no end")
+    return header
+
+
+def _settings(header: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in without_crc(header).items() if key != "format"}
 
 
 def _reason(problem: OSError) -> str:

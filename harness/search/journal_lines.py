@@ -24,8 +24,8 @@ LEAST_OF_SEAL = 8
 START = b'{"seq": '
 """What each record begins with; it stands nowhere else."""
 
-TRACES = (b'"search": ', b'"policies": ', b'"scores": ', b'"crc": ')
-"""What each record has exactly once."""
+TRACES = (b'"search": ', b'"policies": ', b'"scores": ', b'"wrong": ', b'"crc": ')
+"""What no record has twice."""
 
 
 def crc32c(content: bytes, *, seed: int = 0) -> int:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness.errors import short
@@ -14,6 +14,7 @@ Scores = tuple[float, ...]
 
 _SEARCH_ID = re.compile(r"[0-9a-f]{16}")
 _KEYS = {"seq", "search", "policies", "scores"}
+_WRONG = "wrong"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,9 @@ class Record:
     """16 hex digits."""
     scores: dict[Policy, Scores]
     """Empty in a record that says only that the search has begun."""
+    wrong: dict[Policy, int] = field(default_factory=dict)
+    """Images that each policy classifies wrongly, of those that score it; empty where it was not
+    noted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +53,7 @@ class RecordRules:
             TypeError: The same.
             PolicyError: A policy has bits that are no candidates.
         """
-        if values.keys() != _KEYS:
+        if values.keys() - {_WRONG} != _KEYS:
             raise ValueError(f"its keys are {short(str(list(values)))}")
         if type(values["seq"]) is not int or values["seq"] != seq:
             raise ValueError(f"record {short(repr(values['seq']))} where {seq} is due")
@@ -63,7 +67,15 @@ class RecordRules:
         batch = dict(zip(policies, scores, strict=True))
         if len(batch) < len(policies):
             raise ValueError("a policy stands there twice")
-        return Record(seq=seq, search_id=search_id, scores=batch)
+        wrong = self._wrong(values[_WRONG], policies) if _WRONG in values else {}
+        return Record(seq=seq, search_id=search_id, scores=batch, wrong=wrong)
+
+    def _wrong(self, counts: Any, policies: list[Policy]) -> dict[Policy, int]:
+        if len(counts) != len(policies):
+            raise ValueError(f"{len(policies)} policies with wrong images of {len(counts)}")
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError("wrong images that are no count")
+        return dict(zip(policies, counts, strict=True))
 
     def _policy(self, pairs: Any) -> Policy:
         if not all(type(bits) is int for pair in pairs for bits in pair):

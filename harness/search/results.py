@@ -12,7 +12,7 @@ from harness.run.files import FileFormat, write_json
 from harness.run.policy_file import save_policy
 
 if TYPE_CHECKING:
-    from harness.search.driver import SearchOutcome
+    from harness.search.outcome import SearchOutcome
 
 JOURNAL_FILE = "journal.jsonl"
 POLICY_FILE = "policy.json"

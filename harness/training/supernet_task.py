@@ -15,13 +15,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from harness.accuracy import count_wrong_by_policy
-from harness.checkpoint import candidates_in
 from harness.data import Splits, check_same_images, eval_batches
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.quant.convert import convert, describe_network
 from harness.quant.dead import dead_layers
 from harness.quant.supernet import Supernet
+from harness.run.checkpoint_facts import candidates_in
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.network_file import load_network, save_network

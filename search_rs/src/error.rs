@@ -291,6 +291,24 @@ pub enum SearchError {
         /// The score.
         value: f64,
     },
+    /// Hints for another number of layers or candidates.
+    #[error("{layer} has {found} hints, {expected} are needed; give one for each candidate")]
+    HintCount {
+        /// Layer name, or `network`.
+        layer: String,
+        /// How many there are.
+        found: usize,
+        /// How many there must be.
+        expected: usize,
+    },
+    /// A hint that says nothing.
+    #[error("a hint of {layer} is {value}, not a finite number; leave hints out or mend them")]
+    HintNotFinite {
+        /// Layer name.
+        layer: String,
+        /// The hint.
+        value: f64,
+    },
     /// Something that is no list of numbers.
     #[error("evaluation gave {found}, not {expected} numbers; return one float per policy")]
     ScoreType {

@@ -19,6 +19,7 @@
 //! Invariant: a fit depends on the policies and scores alone, not on their order beyond rounding, and
 //! ends after a fixed number of rounds at most.
 
+pub mod hints;
 mod hyper;
 mod layout;
 mod posterior;
@@ -37,6 +38,7 @@ use crate::network::Network;
 use crate::policy::Policy;
 use crate::trace::Prediction;
 
+use self::hints::Hints;
 use self::hyper::Hyper;
 use self::layout::{Layout, Moments, Positions};
 use self::posterior::Posterior;
@@ -75,7 +77,22 @@ impl Model {
     /// nothing to fit: no free group, or fewer than three policies.
     #[must_use]
     pub fn fit(network: &Network, archive: &Archive, from: Option<&Self>) -> Option<Self> {
+        Self::fit_hinted(network, None, archive, from)
+    }
+
+    /// Fit as `fit` does, with what was known of the network before.
+    #[must_use]
+    pub fn fit_hinted(
+        network: &Network,
+        hints: Option<&Hints>,
+        archive: &Archive,
+        from: Option<&Self>,
+    ) -> Option<Self> {
         let layout = Layout::new(network);
+        let layout = match hints {
+            Some(hints) => layout.with_hints(hints),
+            None => layout,
+        };
         if layout.num_steps() == 0 || archive.num_policies() < 3 {
             return None;
         }
@@ -199,7 +216,7 @@ impl Model {
 /// Begin with one sensitivity for all groups, by least squares.
 fn start(layout: &Layout, positions: &[Positions], scores: &[f64]) -> (Hyper, Posterior) {
     let mut hyper = Hyper::default();
-    let profile = layout.sums(&layout.each(|t| (hyper.delta * t).exp()));
+    let profile = layout.sums(&exponentials(&layout.expected(|t| hyper.delta * t)));
     let at = |positions: &Positions| -> f64 {
         positions.iter().zip(&profile).map(|(&taken, sums)| sums[usize::from(taken)]).sum()
     };
@@ -215,8 +232,12 @@ fn start(layout: &Layout, positions: &[Positions], scores: &[f64]) -> (Hyper, Po
     // The exponential of a spread prior is larger than at its centre.
     hyper.mu = slope.ln() - 0.5 * hyper.level;
     hyper.noise = 0.25 * deviation * deviation;
-    let mean = layout.each(|t| hyper.mu + hyper.delta * t);
+    let mean = layout.expected(|t| hyper.line(t));
     (hyper, Posterior::new(mean, 0.3))
+}
+
+fn exponentials(logarithms: &[f64]) -> Vec<f64> {
+    logarithms.iter().map(|it| it.exp()).collect()
 }
 
 /// A fit under way.

@@ -43,8 +43,10 @@ def results() -> dict[str, Any]:
     found: dict[str, Any] = {}
     for score in get_args(Score):
         scorer = PolicyScorer(supernet, batches, score=score, recalibration=training)
-        parts = [scorer.parts(some) for some in (policies[:1], policies[1:])]
-        found[score] = [[value.hex() for value in row] for one in parts for row in one.tolist()]
+        scored = [scorer.score(some) for some in (policies[:1], policies[1:])]
+        rows = [row for one in scored for row in one.parts.tolist()]
+        found[score] = [[value.hex() for value in row] for row in rows]
+        found[f"{score}_wrong"] = [count for one in scored for count in one.num_wrong.tolist()]
     right = right_by_policy(supernet, policies, batches, recalibration=training)
     found["right"] = right.astype(int).tolist()
     return found

@@ -23,7 +23,7 @@ from rank_processes import (
 from two_processes import OVERRIDES
 
 import harness
-from harness.checkpoint import weights_digest
+from harness.run.checkpoint_facts import weights_digest
 from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state

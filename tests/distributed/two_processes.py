@@ -14,7 +14,8 @@ from harness.process_group import exit_rank, leave_process_group
 from harness.run.config import load_config
 from harness.run.folder import RunDir
 from harness.runtime import create_accelerator
-from harness.search.driver import SearchOptions, search
+from harness.search.driver import search
+from harness.search.request import SearchOptions
 from harness.training.assemble import assemble
 
 torch.set_num_threads(1)

@@ -33,7 +33,8 @@ from harness.errors import Stopped  # noqa: E402
 from harness.run.checkpoint_folder import newest_checkpoint  # noqa: E402
 from harness.run.config import Config, load_config  # noqa: E402
 from harness.run.folder import RunDir  # noqa: E402
-from harness.search.driver import SearchOptions, search  # noqa: E402
+from harness.search.driver import search  # noqa: E402
+from harness.search.request import SearchOptions  # noqa: E402
 from harness.training import loop  # noqa: E402
 from harness.training.trainer import train  # noqa: E402
 

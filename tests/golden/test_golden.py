@@ -37,8 +37,9 @@ from harness.run.folder import RunDir
 from harness.run.policy_file import load_policy
 from harness.run.state_file import check_configuration, written_format
 from harness.runtime import create_accelerator
-from harness.search.driver import SearchOptions, search
+from harness.search.driver import search
 from harness.search.engine import STRATEGIES, EngineOptions, SearchProblem, run_search
+from harness.search.request import SearchOptions
 from harness.trained_run import load_run
 from harness.training import loop
 from harness.training.assemble import assemble
@@ -227,7 +228,9 @@ def test_old_search_goes_on_from_its_counts_and_takes_the_same_steps(finished):
     assert after["provenance"]["score"] == "errors"
     assert after["provenance"]["trace"] == before["provenance"]["trace"]
     # What the greedy search left over of its evaluations is spent now, and nothing counted again.
-    assert outcome.evaluations == 60 == len(counts) + len(evaluated(finished.path / "search"))
+    assert (
+        outcome.search.evaluations == 60 == len(counts) + len(evaluated(finished.path / "search"))
+    )
     assert evaluated(finished.path / "search").isdisjoint(counts)
     assert (folder / "journal.jsonl").read_bytes() == journal
     if outcome.best.policy.bits in counts:
@@ -250,7 +253,7 @@ def test_old_counts_are_no_scores_of_another_kind(tiny, finished):
     counts = counted(finished.path / "search/greedy_30pct")
     options = SearchOptions(strategy="greedy", evaluations=30, resume=True)
     (outcome,) = search(finished, ["30%"], options=options)
-    assert len(evaluated(finished.path / "search")) == outcome.evaluations == 30
+    assert len(evaluated(finished.path / "search")) == outcome.search.evaluations == 30
     assert not evaluated(finished.path / "search").isdisjoint(counts)
 
 
@@ -260,7 +263,7 @@ def test_old_run_is_searched_under_another_budget(finished, strategy):
     (outcome,) = search(finished, ["40%"], options=options)
     network = finished.load_network()
     assert outcome.budget.allows(network, outcome.best.policy)
-    assert outcome.evaluations <= 20
+    assert outcome.search.evaluations <= 20
     found = load_policy(finished.path / f"search/{strategy}_40pct/policy.json", network)
     assert found == outcome.best.policy
 

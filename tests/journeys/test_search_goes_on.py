@@ -14,7 +14,8 @@ import torch
 from folder_contents import files_under
 
 from harness.run.folder import RunDir
-from harness.search.driver import SearchOptions, search
+from harness.search.driver import search
+from harness.search.request import SearchOptions
 
 RESULTS = ("policy.json", "frontier.json")
 THIRTY = ("--target-bitops", "30%", "--evaluations", 40)

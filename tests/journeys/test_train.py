@@ -27,7 +27,8 @@ from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.config import Config, load_config
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
-from harness.search.driver import SearchOptions, search
+from harness.search.driver import search
+from harness.search.request import SearchOptions
 from harness.trained_run import load_run
 from harness.training import loop
 from harness.training.supernet_task import SupernetTask

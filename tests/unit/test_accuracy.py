@@ -75,8 +75,11 @@ def test_parts_are_the_sums_of_a_naive_loop_over_folds(num_images) -> None:
         naive = [scores_one_by_one(supernet, one, batches, recalibration) for one in policies]
         for score in SCORES:
             scorer = PolicyScorer(supernet, batches, score=score, recalibration=recalibration)
-            parts = scorer.parts(policies)
+            scores = scorer.score(policies)
+            parts = scores.parts
             assert (parts.dtype, parts.shape) == (np.float64, (3, min(32, num_images)))
+            assert scores.num_wrong.dtype == np.int64
+            assert scores.num_wrong.tolist() == [sum(one["errors"]) for one in naive]
             for row, expected in zip(parts, naive, strict=True):
                 by_fold = np.zeros(len(row))
                 for place, value in enumerate(expected[score]):
@@ -93,20 +96,24 @@ def test_parts_are_the_same_bits_whoever_shares_the_work(monkeypatch, score) -> 
     def scorer(**options: int) -> PolicyScorer:
         return PolicyScorer(supernet, batches, score=score, recalibration=training, **options)
 
-    together = scorer().parts(policies)
+    scores = scorer().score(policies)
+    together = scores.parts
     # An untrained network errs alike under most policies.
     assert len(np.unique(together, axis=0)) >= (2 if score == "errors" else 5)
     again = scorer()
-    alone = [again.parts([policy])[0] for policy in reversed(policies)]
+    alone = [again.score([policy]).parts[0] for policy in reversed(policies)]
     assert np.array_equal(alone[::-1], together)
-    assert np.array_equal(again.parts(policies), together)
+    assert np.array_equal(again.score(policies).parts, together)
     monkeypatch.setattr(accuracy, "MAX_TEACHER_BYTES", 2 * 7 * 10 * 8)
-    assert np.array_equal(scorer(max_held_bytes=3000).parts(policies), together)
+    assert np.array_equal(scorer(max_held_bytes=3000).score(policies).parts, together)
     for name in ("MAX_POLICIES", "MAX_RESULT_BYTES"):
         with monkeypatch.context() as patch:
             patch.setattr(accuracy, name, 2)
-            assert np.array_equal(scorer().parts(policies), together)
-    assert scorer().parts([]).shape == (0, 32)
+            in_groups = scorer().score(policies)
+            assert np.array_equal(in_groups.parts, together)
+            assert np.array_equal(in_groups.num_wrong, scores.num_wrong)
+    nothing = scorer().score([])
+    assert (nothing.parts.shape, nothing.num_wrong.shape) == ((0, 32), (0,))
 
 
 def test_the_max_policy_differs_from_itself_by_nothing() -> None:
@@ -115,7 +122,7 @@ def test_the_max_policy_differs_from_itself_by_nothing() -> None:
     batches, training = eval_batches(split, batch_size=20), eval_batches(split, batch_size=16)
     for recalibration in (None, training):
         scorer = PolicyScorer(supernet, batches, score="kl", recalibration=recalibration)
-        parts = scorer.parts([largest, supernet.network.candidates.smallest])
+        parts = scorer.score([largest, supernet.network.candidates.smallest]).parts
         assert not parts[0].any()
         assert parts[1].all()
 
@@ -137,7 +144,7 @@ def test_outputs_of_the_max_policy_are_computed_once_for_each_batch(monkeypatch)
 
     monkeypatch.setattr(accuracy, "_together", noted)
     for _ in range(2):
-        scorer.parts(drawn(supernet, 4))
+        scorer.score(drawn(supernet, 4))
     assert sorted(asked) == 3 * [1] + 2 * 3 * [4]
 
 
@@ -163,10 +170,10 @@ def test_logits_of_the_max_policy_that_are_none_are_refused_as_its_own() -> None
     with torch.no_grad():  # At 6 bits alone.
         supernet.model.get_submodule("stages.1.0.conv1").weight_quantizer.set_step_size(6, math.nan)
     three = supernet.network.candidates.uniform(weight_bits=3, act_bits=3)
-    assert PolicyScorer(supernet, batches, score="cross_entropy").parts([three]).all()
+    assert PolicyScorer(supernet, batches, score="cross_entropy").score([three]).parts.all()
     message = r"^the logits of policy 6/6 are no finite numbers on 50 images, so they name"
     with pytest.raises(NotFiniteError, match=message):
-        PolicyScorer(supernet, batches, score="kl").parts([three])
+        PolicyScorer(supernet, batches, score="kl").score([three])
 
 
 def test_counts_equal_a_naive_loop_and_do_not_depend_on_the_company() -> None:
@@ -257,7 +264,7 @@ def test_logits_that_are_none_are_refused_by_policy(value) -> None:
     )
     for score in SCORES:
         with pytest.raises(NotFiniteError, match=message):
-            PolicyScorer(supernet, batches, score=score).parts([three, four])
+            PolicyScorer(supernet, batches, score=score).score([three, four])
     with pytest.raises(NotFiniteError, match=message):
         right_by_policy(supernet, [three, four], batches)
     with pytest.raises(NotFiniteError, match=message):

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import checkpoint, trained_run
+from harness import trained_run
 from harness.accuracy import count_wrong_by_policy
-from harness.checkpoint import load_candidates
 from harness.errors import CheckpointError, HarnessError, RunError
 from harness.run import checkpoint_folder
+from harness.run.checkpoint_facts import load_candidates
 from harness.run.checkpoint_folder import remove_old
 from harness.run.folder import RunDir
 from harness.run.network_file import save_network
@@ -49,7 +49,7 @@ def test_digest_belongs_to_the_loaded_weights_though_newer_ones_come_in_between(
         (found.with_name("step_00000099") / "ema.safetensors").write_bytes(b"other weights")
         return digest(found)
 
-    digest = checkpoint.weights_digest
+    digest = trained_run.weights_digest
     monkeypatch.setattr("harness.trained_run.weights_digest", save_meanwhile)
     assert load_run(run).weights_digest == manifest_digest(run.path / CHECKPOINT)
 
@@ -121,15 +121,17 @@ def test_proposals_are_scored_by_the_setting(run):
         trained.proposal_batches(),
         recalibration=trained.batches("train", limit=trained.config.search.recalibrate_images),
     )
-    parts = trained.score_proposals([largest, smallest])
-    assert parts.shape == (2, 32)
-    assert parts.sum(axis=1).tolist() == wrong
+    scores = trained.score_proposals([largest, smallest])
+    assert scores.parts.shape == (2, 32)
+    assert scores.parts.sum(axis=1).tolist() == wrong
+    assert scores.num_wrong.tolist() == wrong
     search = trained.config.search.model_copy(update={"score": "kl"})
     by_kl = replace(trained, config=trained.config.model_copy(update={"search": search}))
     amounts = []
-    parts = by_kl.score_proposals([largest, smallest], on_progress=amounts.append)
-    assert not parts[0].any()
-    assert parts[1].all()
+    scores = by_kl.score_proposals([largest, smallest], on_progress=amounts.append)
+    assert not scores.parts[0].any()
+    assert scores.parts[1].all()
+    assert scores.num_wrong.tolist() == wrong
     assert sum(amounts) == pytest.approx(2)
 
 

@@ -11,10 +11,15 @@ class SeenTask:
     total: float | None
     amounts: list[float] = field(default_factory=list)
     has_ended: bool = False
+    said: list[str] = field(default_factory=list)
 
     def advance(self, amount: float = 1.0) -> None:
         assert not self.has_ended
         self.amounts.append(amount)
+
+    def say(self, how: str) -> None:
+        assert not self.has_ended
+        self.said.append(how)
 
     def end(self) -> None:
         self.has_ended = True

@@ -53,6 +53,7 @@ impl SearchError {
             }
             Self::CostCount { found, expected, .. }
             | Self::LayerResources { found, expected, .. }
+            | Self::HintCount { found, expected, .. }
             | Self::LimitCount { found, expected }
             | Self::PolicyLength { found, expected }
             | Self::ScoreCount { found, expected } => {
@@ -66,9 +67,9 @@ impl SearchError {
             Self::ScoreNotFinite { index, value } => {
                 vec![("index", count(index)), ("value", Real(value))]
             }
-            Self::ErrorWeight { value } | Self::GuidedSetting { value, .. } => {
-                vec![("value", Real(value))]
-            }
+            Self::ErrorWeight { value }
+            | Self::GuidedSetting { value, .. }
+            | Self::HintNotFinite { value, .. } => vec![("value", Real(value))],
             Self::NothingProposed { found } => vec![("found", count(found))],
             Self::NoLayers
             | Self::NoCandidates { .. }

@@ -81,8 +81,9 @@ impl Hyper {
         for place in 0..layout.num_places() {
             let steps = layout.steps(place);
             let inverse = self.inverse_of_place(layout, place);
+            let expected = |step| self.line(layout.t(step)) + layout.hint(step);
             let gap: Vec<f64> =
-                steps.clone().map(|it| posterior.mean()[it] - self.line(layout.t(it))).collect();
+                steps.clone().map(|it| posterior.mean()[it] - expected(it)).collect();
             let second = Mat::from_fn(gap.len(), gap.len(), |row, column| {
                 gap[row] * gap[column]
                     + posterior.covariance()[(steps.start + row, steps.start + column)]

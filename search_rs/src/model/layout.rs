@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use faer::Mat;
 
+use super::hints::Hints;
 use crate::bits::Bits;
 use crate::network::{Group, Network};
 use crate::policy::Policy;
@@ -27,6 +28,8 @@ pub(super) struct Layout {
     steps: Vec<Range<usize>>,
     /// By step: 4 less the mean of the bits before and after.
     t: Vec<f64>,
+    /// By step: by how much its logarithm should differ from the line that groups have in common.
+    hints: Vec<f64>,
 }
 
 /// Sums over policies, each with a weight.
@@ -102,7 +105,15 @@ impl Layout {
             candidates.push(bits);
         }
         let groups = free.into_iter().map(|(index, _)| index).collect();
-        Self { groups, places, candidates, steps, t }
+        let hints = vec![0.0; t.len()];
+        Self { groups, places, candidates, steps, t, hints }
+    }
+
+    /// Take what was known of the network before.
+    pub(super) fn with_hints(mut self, hints: &Hints) -> Self {
+        let of_groups = self.groups.iter().flat_map(|&group| hints.of_group(group));
+        self.hints = of_groups.copied().collect();
+        self
     }
 
     pub(super) fn num_steps(&self) -> usize {
@@ -123,9 +134,14 @@ impl Layout {
         self.t[step]
     }
 
-    /// Return a value for each step.
-    pub(super) fn each(&self, value: impl Fn(f64) -> f64) -> Vec<f64> {
-        self.t.iter().map(|&t| value(t)).collect()
+    /// Return the logarithms that are expected of the steps where groups have a line in common.
+    pub(super) fn expected(&self, line: impl Fn(f64) -> f64) -> Vec<f64> {
+        self.t.iter().zip(&self.hints).map(|(&t, hint)| line(t) + hint).collect()
+    }
+
+    /// Return what is expected of a step beside that line.
+    pub(super) fn hint(&self, step: usize) -> f64 {
+        self.hints[step]
     }
 
     /// Return the place of a group of the network, `None` where it is pinned.
@@ -284,7 +300,7 @@ mod tests {
         let layout = Layout::new(&network);
         // Of 4 free layers of 2 to 6 bits with two ties, 6 groups of 4 steps are left.
         assert_eq!((layout.num_places(), layout.num_steps()), (6, 24));
-        assert_eq!(layout.each(|t| t)[..4], [-1.5, -0.5, 0.5, 1.5]);
+        assert_eq!(layout.expected(|t| t)[..4], [-1.5, -0.5, 0.5, 1.5]);
         let positions = |policy: &Policy| layout.positions(&network, policy);
         assert_eq!(positions(&Policy::largest(&network)), [0; 6]);
         assert_eq!(positions(&Policy::smallest(&network)), [4; 6]);
@@ -300,7 +316,7 @@ mod tests {
             policies.iter().map(|policy| layout.positions(&network, policy)).collect();
         let mut draw = || (0..40).map(|_| 0.1 + random.random::<f64>()).collect::<Vec<f64>>();
         let (scores, weights) = (draw(), draw());
-        let increments = layout.each(f64::exp);
+        let increments = layout.expected(f64::exp);
         let found = layout.moments(&positions, &scores, &weights, &layout.sums(&increments));
         let rows = taken(&layout, &positions);
         let total: f64 = weights.iter().sum();

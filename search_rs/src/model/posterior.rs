@@ -94,7 +94,7 @@ impl Posterior {
         precision: &[Mat<f64>],
     ) -> f64 {
         let expected = self.expected(moments);
-        let prior = layout.each(|t| hyper.line(t));
+        let prior = layout.expected(|t| hyper.line(t));
         let mut size = 0.0;
         for _ in 0..STEPS {
             size = self.step(layout, hyper, moments, precision, (&expected, &prior));

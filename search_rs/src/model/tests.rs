@@ -281,3 +281,113 @@ fn draws_have_the_mean_and_the_covariance_of_the_posterior() {
     let gap = mean(&draws) - model.effect_of(&network, &smallest);
     assert!(gap.abs() < 4.0 * error, "{gap} is beyond {error}");
 }
+
+/// What each candidate of a network whose scores are `truth` adds, times a factor.
+fn true_values(network: &Network, truth: &Truth, factor: f64) -> Vec<[Vec<f64>; 2]> {
+    let mut values: Vec<[Vec<f64>; 2]> = network
+        .layers()
+        .iter()
+        .map(|layer| {
+            [Side::Weight, Side::Act].map(|side| vec![0.0; layer.candidates(side).as_slice().len()])
+        })
+        .collect();
+    for (index, group) in network.groups().iter().enumerate().filter(|(_, group)| group.is_free()) {
+        let place = truth.layout.place(index).unwrap();
+        let (layer, side) = group.sides()[0];
+        for (taken, effect) in truth.effects[place].iter().enumerate() {
+            values[layer][usize::from(side == Side::Act)][taken] = factor * effect;
+        }
+    }
+    values
+}
+
+#[test]
+fn hints_that_are_right_up_to_a_factor_predict_better_from_few_scores() {
+    let network = plain_network(layers(12)).unwrap();
+    let mut random = Pcg64Mcg::seed_from_u64(11);
+    let truth = Truth::draw(&network, &mut random);
+    let policies = random_policies(&network, 120, 12);
+    let (shown, others) = policies.split_at(20);
+    let known = archive(shown, |policy| {
+        truth.score(&network, policy) + 0.02 * random.sample::<f64, _>(StandardNormal)
+    });
+    let error = |model: &Model| -> f64 {
+        let square = |policy: &Policy| {
+            (model.predict(&network, policy).score - truth.score(&network, policy)).powi(2)
+        };
+        others.iter().map(square).sum::<f64>().sqrt()
+    };
+    let without = error(&Model::fit(&network, &known, None).unwrap());
+    let hints = Hints::new(&network, &true_values(&network, &truth, 7.0)).unwrap();
+    let with = error(&Model::fit_hinted(&network, Some(&hints), &known, None).unwrap());
+    assert!(with < 0.5 * without, "{with} with hints, {without} without");
+}
+
+#[test]
+fn hints_that_are_the_same_for_all_groups_change_nothing() {
+    let network = tied_network();
+    let mut random = Pcg64Mcg::seed_from_u64(3);
+    let truth = Truth::draw(&network, &mut random);
+    let policies = random_policies(&network, 60, 4);
+    let known = archive(&policies, |policy| truth.score(&network, policy));
+    let plain = Model::fit(&network, &known, None).unwrap();
+    // Nothing is said where no step raises the score.
+    let silent = true_values(&network, &truth, 0.0);
+    let hints = Hints::new(&network, &silent).unwrap();
+    let hinted = Model::fit_hinted(&network, Some(&hints), &known, None).unwrap();
+    for policy in &policies {
+        let (one, other) = (plain.predict(&network, policy), hinted.predict(&network, policy));
+        assert_eq!((one.score, one.deviation), (other.score, other.deviation));
+    }
+}
+
+#[test]
+fn hints_are_read_for_tied_sides_together_and_negative_ones_count_as_small() {
+    let network = tied_network();
+    let values: Vec<[Vec<f64>; 2]> = network
+        .layers()
+        .iter()
+        .map(|layer| {
+            [Side::Weight, Side::Act].map(|side| {
+                let count = layer.candidates(side).as_slice().len();
+                (0..count).map(|it| if it == 1 { -1.0 } else { count_as_float(it).exp() }).collect()
+            })
+        })
+        .collect();
+    let hints = Hints::new(&network, &values).unwrap();
+    for (index, group) in network.groups().iter().enumerate() {
+        let of_group = hints.of_group(index);
+        assert_eq!(of_group.len(), group.candidates().as_slice().len() - 1);
+        assert!(of_group.iter().all(|it| it.is_finite()));
+    }
+    let one = network.group_of(1, Side::Weight);
+    let two = network.group_of(1, Side::Act);
+    // Twice the values: a logarithm more for each step that is not at the least.
+    let difference = hints.of_group(two)[2] - hints.of_group(one)[2];
+    assert!((difference - 2.0_f64.ln()).abs() < 1e-9);
+}
+
+#[test]
+fn hints_that_do_not_fit_are_refused() {
+    let network = tied_network();
+    let fitting = || ones(&network);
+    assert!(Hints::new(&network, &fitting()).is_ok());
+    let mut short = fitting();
+    short.pop();
+    assert!(Hints::new(&network, &short).is_err());
+    let mut narrow = fitting();
+    narrow[1][0].pop();
+    let refusal = Hints::new(&network, &narrow).unwrap_err().to_string();
+    assert_eq!(refusal, "conv has 4 hints, 5 are needed; give one for each candidate");
+    let mut endless = fitting();
+    endless[1][1][2] = f64::INFINITY;
+    let refusal = Hints::new(&network, &endless).unwrap_err().to_string();
+    assert_eq!(refusal, "a hint of conv is inf, not a finite number; leave hints out or mend them");
+}
+
+fn ones(network: &Network) -> Vec<[Vec<f64>; 2]> {
+    let of_layer = |layer: &Layer| {
+        [Side::Weight, Side::Act].map(|side| vec![1.0; layer.candidates(side).as_slice().len()])
+    };
+    network.layers().iter().map(of_layer).collect()
+}

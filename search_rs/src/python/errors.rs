@@ -73,7 +73,9 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         E::ScoreCount { .. }
         | E::ScoreParts { .. }
         | E::ScoreNotFinite { .. }
-        | E::ScoreType { .. } => ScoreError::new_err(text),
+        | E::ScoreType { .. }
+        | E::HintCount { .. }
+        | E::HintNotFinite { .. } => ScoreError::new_err(text),
         E::UnknownStrategy { .. }
         | E::ErrorWeight { .. }
         | E::GuidedSetting { .. }

@@ -13,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from journals import FIRST_SEARCH, batches_of, journal_at
+from journals import FIRST_SEARCH, batches_of, journal_at, wrong_of
 
 from harness.search.archive import PolicyArchive
 from harness.search.journal_disk import JournalDisk
@@ -70,7 +70,8 @@ def live(folder, disk=None):
         missing = archive.missing(batch)
         if missing:
             say("evaluated", missing)
-            archive.add(FIRST_SEARCH, {policy: batch[policy] for policy in missing})
+            new = {policy: batch[policy] for policy in missing}
+            archive.add(FIRST_SEARCH, new, wrong_of(new))
             say("observed", missing)
 
 

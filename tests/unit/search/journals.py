@@ -28,6 +28,11 @@ def scores_of(policy):
     return tuple(rng.random() * 10 ** rng.randrange(-9, 9) for _ in range(NUM_FOLDS))
 
 
+def wrong_of(batch):
+    """How many images each policy of a batch has wrong, by the policy alone."""
+    return {policy: random.Random(str(policy.bits)).randrange(100) for policy in batch}
+
+
 def batches_of(num_batches, *, most=3, seed=0):
     """Batches of one to `most` policies with their scores, each policy once."""
     rng = random.Random(seed)
@@ -49,7 +54,7 @@ def written(path, batches, **keywords):
     journal = journal_at(path, **keywords)
     journal.recover()
     for batch in batches:
-        journal.append(FIRST_SEARCH, batch)
+        journal.append(FIRST_SEARCH, batch, wrong_of(batch))
     return journal
 
 

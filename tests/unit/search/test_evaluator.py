@@ -1,5 +1,6 @@
 """What is not evaluated twice, and who runs the engine where several ranks evaluate."""
 
+import re
 import signal
 
 import numpy as np
@@ -40,7 +41,7 @@ def wrong_of(trained, policies):
 
 def test_evaluator_answers_from_the_archive_and_evaluates_the_rest(trained, policies):
     two, six = policies
-    (parts,) = trained.score_proposals([six]).tolist()
+    (parts,) = trained.score_proposals([six]).parts.tolist()
     known = [1.0] * len(parts)
     archive = PolicyArchive()
     archive.add(SEARCH, {two: known})
@@ -196,3 +197,25 @@ def test_ranks_keep_the_same_archive_and_rank_0_the_journal_alone(trained, monke
     assert first.num_evaluations == 40
     assert archives[0].records == archives[1].records
     assert len(archives[0].scores) == 39
+
+
+def test_the_first_policies_of_a_search_say_what_the_others_will_take(trained, caplog):
+    bits = [(w, a) for w in (2, 3, 4) for a in (2, 3, 4)]
+    policies = [trained.candidates.uniform(weight_bits=w, act_bits=a) for w, a in bits]
+    archive = PolicyArchive()
+    evaluator = ProposalEvaluator(trained, archive, search_id=SEARCH, num_due=25)
+    with caplog.at_level("INFO", logger="harness"):
+        evaluator(rows_of(policies[:8]))
+        evaluator(rows_of(policies))
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 1
+    assert re.fullmatch(
+        r"an evaluation takes \S+ \w+, measured on the first 5; the other 20 take about \S+ \w+",
+        said[0],
+    )
+    # The first few are scored by themselves, to the same bits.
+    assert [len(record.scores) for record in archive.records] == [5, 3, 1]
+    assert archive.scores == dict(
+        zip(policies, map(tuple, evaluator(rows_of(policies))), strict=True)
+    )
+    assert archive.wrong == dict(zip(policies, wrong_of(trained, policies), strict=True))

@@ -22,10 +22,12 @@ from journals import (
     policies_of,
     scores_of,
     written,
+    wrong_of,
 )
 
 from harness.errors import RunError
 from harness.problem.policy import Policy
+from harness.search.archive import PolicyArchive
 from harness.search.journal_disk import JournalDisk
 from harness.search.journal_lines import crc32c, sealed
 
@@ -67,6 +69,29 @@ def test_append_returns_the_record_that_is_read_back(path):
     record = journal.append(OTHER_SEARCH, BATCHES[1])
     assert journal.read()[1] == record
     assert pickle.loads(pickle.dumps(record)) == record  # Ranks are told of it.
+
+
+def test_wrong_images_are_read_back_where_they_were_noted(path):
+    journal = written(path, BATCHES[:1])
+    journal.append(OTHER_SEARCH, BATCHES[1])
+    noted, silent = journal_at(path).read()
+    assert (noted.wrong, silent.wrong) == (wrong_of(BATCHES[0]), {})
+    archive = PolicyArchive(records=[noted, silent])
+    assert dict(archive.wrong) == wrong_of(BATCHES[0])
+    assert archive.scores.keys() == BATCHES[0].keys() | BATCHES[1].keys()
+
+
+def test_a_journal_of_format_3_is_gone_on_with_as_it_is(path):
+    """It was written before wrong images were noted: the older version can still read it."""
+    path.parent.mkdir()
+    header = sealed({"format": 3, **HEADER, "folds": NUM_FOLDS}) + b"\n"
+    path.write_bytes(header)
+    journal = written(path, BATCHES)
+    assert path.read_bytes().startswith(header)
+    assert b"wrong" not in path.read_bytes()
+    records = journal.read()
+    assert batches_in(records) == BATCHES
+    assert not any(record.wrong for record in records)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +153,7 @@ def test_tail_cut_at_every_byte_goes_on_after_three_restarts(path):
             journal = journal_at(path, disk=disk)
             assert batches_in(journal.recover()) == BATCHES[:num_known]
             if num_known < len(BATCHES):
-                journal.append(FIRST_SEARCH, BATCHES[num_known])
+                journal.append(FIRST_SEARCH, BATCHES[num_known], wrong_of(BATCHES[num_known]))
                 num_known += 1
             disk = FakeDisk(disk.durable)
             assert batches_in(journal_at(path, disk=disk).read()) == BATCHES[:num_known]
@@ -240,6 +265,12 @@ BITS = [[8, 8], [2, 2], [2, 2], [8, 8]]
         ({"policies": [[[8, 8], [7, 2], [2, 2], [8, 8]]]}, "layer layer1 has 7 weight bits"),
         ({"policies": [[[8, 8], [2.5, 2], [2, 2], [8, 8]]]}, "bits that are no whole numbers"),
         ({"policies": [[[8, 8], "22", [2, 2], [8, 8]]]}, "bits that are no whole numbers"),
+        ({"wrong": [1, 2]}, "1 policies with wrong images of 2"),
+        ({"wrong": []}, "1 policies with wrong images of 0"),
+        ({"wrong": [1.0]}, "wrong images that are no count"),
+        ({"wrong": [True]}, "wrong images that are no count"),
+        ({"wrong": [-1]}, "wrong images that are no count"),
+        ({"wrong": 1}, r"object of type 'int' has no len\(\)"),
         ({"policies": [BITS] * 2, "scores": [[0.0] * 3] * 2}, "a policy stands there twice"),
     ],
 )
@@ -294,7 +325,7 @@ def test_a_record_of_another_journal_is_refused(path, tmp_path):
     written_other = journal_at(other.with_name("third.jsonl"), header)
     written_other.recover()
     for batch in BATCHES[:2]:
-        written_other.append(FIRST_SEARCH, batch)
+        written_other.append(FIRST_SEARCH, batch, wrong_of(batch))
     taken = other.with_name("third.jsonl").read_bytes().splitlines(keepends=True)[2]
     path.write_bytes(path.read_bytes() + taken + taken)
     with pytest.raises(RunError, match=r"line 3, at byte .*its CRC is of something else"):
@@ -354,8 +385,8 @@ def test_journal_of_an_older_format_is_refused(path):
 
 def test_journal_of_a_newer_format_is_refused(path):
     path.parent.mkdir()
-    path.write_text(json.dumps({"format": 4, **HEADER}) + "\n")
-    with pytest.raises(RunError, match="has format 4, this version reads up to 3; update harness"):
+    path.write_text(json.dumps({"format": 5, **HEADER}) + "\n")
+    with pytest.raises(RunError, match="has format 5, this version reads up to 4; update harness"):
         journal_at(path).read()
 
 

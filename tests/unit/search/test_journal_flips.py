@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from fake_disk import FakeDisk
-from journals import FIRST_SEARCH, batches_in, batches_of, journal_at, written
+from journals import FIRST_SEARCH, batches_in, batches_of, journal_at, written, wrong_of
 from soak_budget import budget
 
 from harness.errors import RunError
@@ -123,5 +123,5 @@ def test_what_was_cut_off_is_evaluated_again_to_the_same_file():
     disk = FakeDisk(content[:-9] + b"\0" * 9)
     journal = journal_at(PATH, disk=disk)
     for batch in BATCHES[len(journal.recover()) :]:
-        journal.append(FIRST_SEARCH, batch)
+        journal.append(FIRST_SEARCH, batch, wrong_of(batch))
     assert disk.durable == content

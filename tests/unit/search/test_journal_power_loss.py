@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fake_disk import Died, FakeDisk
-from journals import FIRST_SEARCH, batches_in, batches_of, journal_at
+from journals import FIRST_SEARCH, batches_in, batches_of, journal_at, wrong_of
 from soak_budget import budget
 
 from harness.errors import RunError
@@ -29,7 +29,7 @@ def live(disk, observed):
     assert found in (BATCHES[: len(observed)], BATCHES[: len(observed) + 1])
     observed[:] = found
     for batch in BATCHES[len(found) :]:
-        journal.append(FIRST_SEARCH, batch)
+        journal.append(FIRST_SEARCH, batch, wrong_of(batch))
         observed.append(batch)
 
 
@@ -83,9 +83,9 @@ def test_every_subset_of_the_pages_of_the_last_record_is_cut_off_or_whole():
     disk = FakeDisk()
     journal = journal_at(PATH, disk=disk)
     journal.recover()
-    journal.append(FIRST_SEARCH, BATCHES[0])
+    journal.append(FIRST_SEARCH, BATCHES[0], wrong_of(BATCHES[0]))
     before = len(disk.content)
-    journal.append(FIRST_SEARCH, BATCHES[1])
+    journal.append(FIRST_SEARCH, BATCHES[1], wrong_of(BATCHES[1]))
     content = disk.content
     num_pages = 11
     page = -(-(len(content) - before) // num_pages)

@@ -1,0 +1,135 @@
+"""A further budget answered by what a search folder knows, without evaluating anything.
+
+One set of evaluations serves every budget: the model is fitted again to the folder's journal, and
+the exact knapsack over it takes milliseconds. Neither weights nor images are read, nor is torch
+imported, so that an answer takes less than a second.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness import ranks
+from harness.errors import RunError
+from harness.problem.cost import bitops, weight_bytes
+from harness.problem.network import NetworkSpec
+from harness.problem.policy import Policy
+from harness.run.checkpoint_facts import load_candidates, weights_digest
+from harness.run.checkpoint_folder import existing_checkpoint
+from harness.run.folder import RunDir
+from harness.run.policy_file import save_policy
+from harness.search.archive import PolicyArchive
+from harness.search.engine import SearchProblem
+from harness.search.journal import Journal, journal_header
+from harness.search.predicted import Expectations, PredictedAccuracy
+from harness.search.request import SearchOptions, Target, targets_of
+from harness.search.results import JOURNAL_FILE, POLICY_FILE
+
+ARCHIVE = "archive"
+"""What stands where other results have their strategy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveAnswer:
+    """One budget's policy by the model, as nobody has measured it."""
+
+    target: Target
+    policy: Policy
+    costs: tuple[int, ...]
+    """Of each resource that the budget limits."""
+    num_known: int
+    """Evaluated policies that the model was fitted to."""
+    accuracy: PredictedAccuracy | None
+    """None where the journal does not say how many images its policies have wrong."""
+    score: float | None
+    """Mean score where the policy happens to be one that was measured."""
+    predicted: tuple[float, float] | None
+    """Mean score that the model expects, with its standard deviation."""
+
+
+def answer(
+    run: RunDir, targets: Sequence[str], *, out: Path | None = None, options: SearchOptions
+) -> list[ArchiveAnswer]:
+    """Answer budgets from a search folder, and write each budget's `policy.json`.
+
+    Args:
+        run: The run that was searched.
+        targets: Amounts of BitOPs, a budget each.
+        out: The search folder; by default the run's `search/`.
+        options: Further limits, tables of costs, a frontier.
+
+    Raises:
+        HarnessError: There is no journal, it is of other weights, or a budget cannot be met.
+    """
+    parent = out or run.path / "search"
+    network, checkpoint = run.load_network(), existing_checkpoint(run)
+    candidates = load_candidates(checkpoint, network)
+    found = targets_of(targets, network.narrowed(candidates), parent, options, name=ARCHIVE)
+    problem = SearchProblem(
+        network=network, candidates=candidates, budgets=[target.budget for target in found]
+    )
+    archive, num_images = read_archive(parent / JOURNAL_FILE, problem, checkpoint)
+    expected = Expectations(problem, archive.scores, archive.wrong, num_images=num_images)
+    answers = [
+        ArchiveAnswer(
+            target=target,
+            policy=one.policy,
+            costs=target.budget.costs(network, one.policy),
+            num_known=len(archive.scores),
+            score=one.mean_score(num_images),
+            predicted=expected.score(one.policy),
+            accuracy=expected.accuracy(one.policy),
+        )
+        for target, (one, *_) in zip(found, expected.shortlists(1), strict=True)
+    ]
+    if ranks.is_main_process():
+        for answered in answers:
+            _write(run, network, answered)
+    return answers
+
+
+def read_archive(path: Path, problem: SearchProblem, checkpoint: Path) -> tuple[PolicyArchive, int]:
+    """Return what a journal knows, and on how many images its policies were scored.
+
+    Raises:
+        RunError: There is none, it is of other weights or damaged, or it knows nothing.
+    """
+    header = journal_header(path)
+    own = {"network": problem.network.fingerprint, "weights": weights_digest(checkpoint)}
+    for key, value in own.items():
+        if header.get(key) != value:
+            raise RunError(
+                f"journal {path} was made with {key} {header.get(key)}, the run has {value}; "
+                "search the run again, or give the --out of a search of these weights"
+            )
+    journal = Journal(path, header, problem.candidates, num_folds=header.pop("folds"))
+    archive = PolicyArchive(records=journal.read())
+    if not archive.scores:
+        raise RunError(f"journal {path} holds no evaluated policy; search the run first")
+    return archive, header["images"]
+
+
+def _write(run: RunDir, network: NetworkSpec, one: ArchiveAnswer) -> None:
+    """Write a budget's policy over an earlier answer: the journal, which it came from, stays."""
+    one.target.folder.mkdir(exist_ok=True)
+    facts = {
+        "bitops": bitops(network, one.policy),
+        "weight_bytes": weight_bytes(network, one.policy),
+        "accuracy": {"predicted": None if one.accuracy is None else one.accuracy.accuracy},
+        "provenance": provenance_of(run, one.target, num_known=one.num_known),
+    }
+    save_policy(one.target.folder / POLICY_FILE, one.policy, network, facts=facts)
+
+
+def provenance_of(run: RunDir, target: Target, *, num_known: int) -> dict[str, Any]:
+    """Return where an answer comes from, as policy.json says it."""
+    return {
+        "run": run.path.name,
+        "strategy": ARCHIVE,
+        **{
+            f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount)
+            for limit in target.budget.limits
+        },
+        "evaluations": num_known,
+    }

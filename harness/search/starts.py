@@ -1,0 +1,95 @@
+"""Policies that a search measures first: by gradients, or the best of another search's archive."""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data import eval_batches
+from harness.errors import PolicyError, RunError
+from harness.problem.candidates import Candidates
+from harness.problem.policy import Policy
+from harness.process_group import decided_by_rank_0
+from harness.search.archive import PolicyArchive
+from harness.search.engine import SearchProblem, knapsack_policies
+from harness.search.journal import Journal, journal_header
+from harness.search.preparation import Prepared
+from harness.search.results import JOURNAL_FILE
+from harness.sensitivity import BATCH_SIZE, IMAGES, gradient_sensitivities, pair_values
+
+GRADIENT = "gradient"
+
+WARM_POLICIES = 10
+"""For each budget, the best of another archive: beyond that a search finds better ones itself."""
+
+
+def starts_of(ready: Prepared, start: str | None) -> tuple[Policy, ...]:
+    """Return the policies that a search measures first, the same on every rank.
+
+    Args:
+        ready: The run and its budgets.
+        start: `gradient`, the folder of another search of the same network, or None.
+
+    Raises:
+        HarnessError: There is no such search, or it is of another network.
+    """
+    if start is None:
+        return ()
+    if start == GRADIENT:
+        values = _gradient_values(ready)
+        return decided_by_rank_0(lambda: tuple(knapsack_policies(ready.problem, values)))
+    return decided_by_rank_0(lambda: _best_of_archive(Path(start) / JOURNAL_FILE, ready.problem))
+
+
+def _gradient_values(ready: Prepared) -> list[dict[tuple[int, int], float]]:
+    """Return for each layer what its pairs of bits add to the score, by gradients."""
+    trained, candidates = ready.trained, ready.problem.candidates
+    images = eval_batches(trained.splits.search, batch_size=BATCH_SIZE, limit=IMAGES)
+    sensitivities = gradient_sensitivities(
+        trained.supernet, images, candidates=candidates, score=trained.config.search.score
+    )
+    return list(_by_pair(pair_values(sensitivities, candidates), candidates))
+
+
+def _by_pair(
+    values: list[NDArray[np.float64]], candidates: Candidates
+) -> Iterator[dict[tuple[int, int], float]]:
+    for layer, table in zip(candidates.layers, values, strict=True):
+        yield {
+            (weight, act): float(table[row, column])
+            for row, weight in enumerate(layer.weight)
+            for column, act in enumerate(layer.act)
+        }
+
+
+def _best_of_archive(path: Path, problem: SearchProblem) -> tuple[Policy, ...]:
+    """Return for each budget the policies with the lowest scores that another search knows.
+
+    Its weights, images and score may be others: only the policies are taken.
+    """
+    header = journal_header(path)
+    if header.get("network") != problem.network.fingerprint:
+        raise RunError(
+            f"journal {path} is of another network, so its policies mean nothing here; give "
+            "--start the folder of a search of this network"
+        )
+    journal = Journal(path, header, problem.network.candidates, num_folds=header.pop("folds"))
+    scores = PolicyArchive(records=journal.read()).scores
+    ranked = sorted(scores, key=lambda policy: (sum(scores[policy]), policy))
+    usable = [policy for policy in ranked if _is_taken(policy, problem.candidates)]
+    found: dict[Policy, None] = {}
+    for budget in problem.budgets:
+        within = (policy for policy in usable if budget.allows(problem.network, policy))
+        found.update(dict.fromkeys(islice(within, WARM_POLICIES)))
+    return tuple(found)
+
+
+def _is_taken(policy: Policy, candidates: Candidates) -> bool:
+    """Return whether a policy has only bits that are candidates still."""
+    try:
+        candidates.check(policy)
+    except PolicyError:
+        return False
+    return True
