@@ -15,7 +15,6 @@ from harness.problem.candidates import Candidates
 from harness.problem.ties import SIDES
 from harness.quant.gradient import batch_sensitivities, random_signs
 from harness.quant.supernet import Supernet
-from harness.run.config import Score
 
 IMAGES = 512
 """Images that are enough (docs/results/gradient.md)."""
@@ -33,28 +32,27 @@ def gradient_sensitivities(
     batches: EvalBatches,
     *,
     candidates: Candidates,
-    score: Score = "kl",
     num_probes: int = 1,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return by how much a candidate of one layer alone should raise the score of the max policy.
+    """Return the KL divergence from the max policy, had each candidate one layer alone.
 
-    It is the score of `search.score`, a mean over the images, to second order in the change, under
-    the BN statistics of each batch. Nothing is evaluated: one pass forward, one backward for each
-    probe, and each layer once for each of its candidates. Tied sides are given one by one.
+    It is a mean over the images, to second order in the change, under the BN statistics of each
+    batch. Nothing is evaluated: one pass forward, one backward for each probe, and each layer once
+    for each of its candidates. Tied sides are given one by one. It stands for the other scores
+    too: what labels add, of first order, holds on these images alone (docs/results/gradient.md).
 
     Args:
         supernet: It is put into evaluation mode.
-        batches: Labelled images, `IMAGES` in batches of `BATCH_SIZE`; every rank is given all of
+        batches: Images, `IMAGES` in batches of `BATCH_SIZE`; every rank is given all of
             them and takes its share. A batch of one image is left out.
         candidates: What each layer may take; changes start from the largest.
-        score: What is predicted; `errors` have no gradient, so cross entropy stands for them.
         num_probes: Draws for each image; more of them make the result less noisy.
         seed: Decides the draws.
 
     Returns:
         (layers, 2, bits), for weight and activation bits, in the order of the layer's candidates
-        and 0 for the largest; no numbers behind the last. Of cross entropy some may be negative.
+        and 0 for the largest; no numbers behind the last.
 
     Raises:
         DataError: There are fewer than two images in every batch.
@@ -65,7 +63,7 @@ def gradient_sensitivities(
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     sums = torch.zeros(len(batches), *_shape(candidates), dtype=torch.float64, device=device)
     counts = torch.zeros(len(batches), dtype=torch.int64, device=device)
-    for index, (images, labels) in zip(
+    for index, (images, _) in zip(
         range(rank, len(batches), world_size),
         batches.share(rank=rank, world_size=world_size),
         strict=True,
@@ -78,7 +76,6 @@ def gradient_sensitivities(
             candidates,
             images.to(device),
             signs=random_signs(*shape, seed=(seed, index)).to(device),
-            labels=None if score == "kl" else labels.to(device),
         )
         counts[index] = len(images)
     if dist.is_initialized():  # Exact: of one number and zeros.

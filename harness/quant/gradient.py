@@ -64,17 +64,16 @@ def batch_sensitivities(
     images: Tensor,
     *,
     signs: Tensor,
-    labels: Tensor | None = None,
 ) -> Tensor:
-    """Return what each candidate of each layer adds to the score of a batch, to second order.
+    """Return the KL divergence from the max policy of each candidate of each layer alone.
+
+    To second order, and summed over a batch.
 
     Args:
         supernet: In evaluation mode; it stays as it is.
         candidates: What each layer may take; the largest ones are where changes start from.
         images: (N, C, H, W), at least two, on the device of the weights.
         signs: -1 or 1, (probes, N, classes); the result is the mean over the probes.
-        labels: Right classes (N,): the rise of the cross entropy, which has a part of first order;
-            None: that of the KL divergence from the max policy's outputs.
 
     Returns:
         float64 (layers, 2, bits) sums over the images, for weight and activation bits, each in the
@@ -88,40 +87,24 @@ def batch_sensitivities(
         for index, layer in enumerate(candidates.layers)
         if max(len(layer.weight), len(layer.act)) > 1
     ]
-    with torch.enable_grad(), _watched(supernet, inputs.rows, chosen) as places:
-        logits = supernet(images, inputs._replace(statistics=own))
     shape = len(candidates.layers), len(SIDES), _most(candidates)
     total = torch.zeros(shape, dtype=torch.float64, device=images.device)
-    if not places:
+    if not chosen:
         return total
-    directions = _directions(logits.detach(), signs, labels)
-    tensors = [place.left for place in places]
-    gradients = [
-        torch.autograd.grad((logits * one).sum(), tensors, retain_graph=True) for one in directions
-    ]
+    with torch.enable_grad():
+        with _watched(supernet, inputs.rows, chosen) as places:
+            logits = supernet(images, inputs._replace(statistics=own))
+        sums = [(logits * one).sum() for one in _directions(logits.detach(), signs)]
+        tensors = [place.left for place in places]
+        gradients = [torch.autograd.grad(one, tensors, retain_graph=True) for one in sums]
     with torch.no_grad():
         for place, of_place in zip(places, zip(*gradients, strict=True), strict=True):
-            _fill(total[place.index], place, candidates, of_place, num_probes=len(signs))
+            _fill(total[place.index], place, candidates, of_place)
     return total
 
 
-def _fill(
-    rows: Tensor,
-    place: _Place,
-    candidates: Candidates,
-    gradients: Sequence[Tensor],
-    *,
-    num_probes: int,
-) -> None:
-    """Write the sensitivities (2, bits) of one layer.
-
-    Args:
-        rows: Where to.
-        place: The layer.
-        candidates: What each layer may take.
-        gradients: With respect to what left the layer, of the probes and then of the labels.
-        num_probes: How many are of probes.
-    """
+def _fill(rows: Tensor, place: _Place, candidates: Candidates, gradients: Sequence[Tensor]) -> None:
+    """Write the sensitivities (2, bits) of one layer from its gradients of each probe."""
     choice, largest = candidates.layers[place.index], candidates.largest.bits[place.index]
     for at, side in enumerate(SIDES):
         for position, bits in enumerate(choice.of(side)):
@@ -131,13 +114,11 @@ def _fill(
             change = place.at(*pair) - place.left
             # Of each image; each gradient is (N, ...) as the change is.
             rises = [(one * change).flatten(1).sum(dim=1).double() for one in gradients]
-            squares = [one.square().sum() for one in rises[:num_probes]]
-            rows[at, position] = torch.stack(squares).mean() / 2
-            rows[at, position] += sum(one.sum() for one in rises[num_probes:])
+            rows[at, position] = torch.stack(rises).square().sum() / (2 * len(rises))
 
 
-def _directions(logits: Tensor, signs: Tensor, labels: Tensor | None) -> list[Tensor]:
-    """Return B signs for each probe, and softmax minus the label where there are labels."""
+def _directions(logits: Tensor, signs: Tensor) -> list[Tensor]:
+    """Return B signs (N, classes) for each probe."""
     # In float64 the rest is not lost where one class has nearly all of it.
     shares = logits.double().softmax(dim=1)
     roots = shares.sqrt()
@@ -145,10 +126,6 @@ def _directions(logits: Tensor, signs: Tensor, labels: Tensor | None) -> list[Te
     for one in signs.to(roots):
         along = (roots * one).sum(dim=1, keepdim=True)
         found.append(roots * (one - roots * along))
-    if labels is not None:
-        # The gradient of the cross entropy: softmax minus the one-hot label.
-        target = torch.zeros_like(shares).scatter_(1, labels.unsqueeze(1), 1.0)
-        found.append(shares - target)
     return [one.to(logits.dtype) for one in found]
 
 
