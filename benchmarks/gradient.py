@@ -31,7 +31,8 @@ from harness.run.config import load_config
 from harness.run.files import FileFormat, read_json, write_json, write_text
 from harness.run.folder import RunDir
 from harness.runtime import setup_logging
-from harness.search.engine import EngineOptions, PolicyArray, SearchProblem, run_search
+from harness.search.engine import EngineOptions, PolicyArray, run_search
+from harness.search.engine_form import SearchProblem
 from harness.sensitivity import BATCH_SIZE, gradient_sensitivities, pair_values
 from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
@@ -144,7 +145,7 @@ def _one_at_a_time(trained: TrainedRun, scorer: PolicyScorer) -> Sensitivities:
                 if pair != largest[index]:
                     policy = Policy([*largest[:index], pair, *largest[index + 1 :]])
                     changed[index, at, position] = policy
-    scores = scorer.parts(list(changed.values())).sum(axis=1) / scorer.num_images
+    scores = scorer.score(list(changed.values())).parts.sum(axis=1) / scorer.num_images
     most = max(len(layer.of(side)) for layer in candidates.layers for side in SIDES)
     found = np.full((len(candidates.layers), 2, most), np.nan)
     for index, layer in enumerate(candidates.layers):

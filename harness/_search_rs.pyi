@@ -249,8 +249,10 @@ class Search:
     bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape
     (n, layers, 2): starts and yardsticks. `starts` are policies from outside, of the same shape, as
     a gradient or another search gives them: "guided", "greedy" and "evolution" score those within
-    some budget first. `seed` decides every draw. `error_weight` is of "greedy", the weight of the
-    normalised score against the normalised cost saved (paper: 1.5).
+    some budget first. `hints` are values as `optimal_policies` takes them, what each pair of bits
+    should add to the score up to a common factor: "guided" begins its model with them. `seed` decides
+    every draw. `error_weight` is of "greedy", the weight of the normalised score against the
+    normalised cost saved (paper: 1.5).
     `refine_share` and `significance` are of "guided": the share of the evaluations that refinement
     may spend, and the standard errors by which it must lower the score. `known` are policies and
     their scores from before: answers that cost no evaluation, and data for a model.
@@ -262,7 +264,7 @@ class Search:
         BudgetError: no policy meets a budget.
         NetworkError: ties join too many layers.
         PolicyError: a uniform policy, a start or a known policy is none of the network.
-        ScoreError: the known scores do not fit the known policies.
+        ScoreError: the known scores do not fit the known policies, or hints the pairs of bits.
         OptionError: a setting is out of range, or there is no such strategy.
     """
 
@@ -275,6 +277,7 @@ class Search:
         evaluations: int | None = None,
         uniform: npt.ArrayLike | None = None,
         starts: npt.ArrayLike | None = None,
+        hints: Sequence[Sequence[float]] | None = None,
         seed: int = 0,
         error_weight: float = 1.5,
         refine_share: float | None = None,

@@ -16,13 +16,8 @@ from harness.run.folder import RunDir
 from harness.scores import num_folds
 from harness.search.archive import PolicyArchive
 from harness.search.counts_journal import holds_counts, read_counts
-from harness.search.engine import (
-    EngineOptions,
-    EngineResult,
-    EngineSearch,
-    PolicyArray,
-    SearchProblem,
-)
+from harness.search.engine import EngineOptions, EngineResult, EngineSearch, PolicyArray
+from harness.search.engine_form import SearchProblem
 from harness.search.evaluator import ProposalEvaluator, run_on_ranks
 from harness.search.expected import how_it_stands, what_it_buys
 from harness.search.journal import Journal
@@ -31,7 +26,7 @@ from harness.search.predicted import Expectations
 from harness.search.preparation import Prepared, prepared
 from harness.search.request import SearchOptions, Target
 from harness.search.results import JOURNAL_FILE, write_frontier, write_policy
-from harness.search.starts import starts_of
+from harness.search.starts import start_of
 from harness.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -86,12 +81,14 @@ def _search_budgets(
     trained, problem, targets, parent = ready.trained, ready.problem, ready.targets, ready.parent
     started = time.perf_counter()
     known = open_archive(trained, parent, targets)
+    start = start_of(ready, options.start)
     engine_options = EngineOptions(
         strategy=options.strategy,
         evaluations=options.evaluations,
         seed=options.seed,
         error_weight=trained.config.search.error_weight,
-        starts=starts_of(ready, options.start),
+        starts=start.policies,
+        hints=start.hints,
     )
     _say_what_it_buys(options)
     shortlist_size = _num_finalists(trained, options)

@@ -1,22 +1,25 @@
 """The only door to the Rust engine's searches: networks in its form, its results in ours."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import product
+from dataclasses import dataclass
 from typing import Any, SupportsFloat
 
 import numpy as np
 import numpy.typing as npt
 
 from harness import _search_rs
-from harness._search_rs import Layer, Network, Search, SearchResult, SearchStatus
-from harness.errors import BudgetError, ConfigError, HarnessError, RunError
-from harness.problem.budget import Budget, infeasible_together
-from harness.problem.candidates import Candidates
-from harness.problem.cost import BITOPS, Resource, cost_table
-from harness.problem.network import NetworkSpec
+from harness._search_rs import Search, SearchResult, SearchStatus
+from harness.errors import ConfigError, RunError
 from harness.problem.policy import Policy
 from harness.problem.ties import Side
+from harness.search.engine_form import (
+    LARGEST_LIMIT,
+    LayerValues,
+    SearchProblem,
+    as_mistake,
+    engine_network,
+    pair_rows,
+)
 
 PolicyArray = npt.NDArray[np.uint8]
 """Policies as (n, layers, 2): weight bits, activation bits."""
@@ -32,9 +35,6 @@ DEFAULT_EVALUATIONS: int = _search_rs.DEFAULT_EVALUATIONS
 """Policies that a search evaluates where nobody says how many (docs/results/strategies.md)."""
 
 DEFAULT_STRATEGY = STRATEGIES[0]
-
-LARGEST_LIMIT = 2**64 - 1
-"""The largest number that the engine takes. No search gets there, so it stands for any above."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +55,9 @@ class EngineOptions:
     starts: tuple[Policy, ...] = ()
     """Guided, greedy, evolution: policies scored first, as a gradient or another search gives them;
     those within no budget are left out."""
+    hints: LayerValues | None = None
+    """Guided: what each pair of bits of each layer should add to the score, up to a common factor.
+    The model begins with it, and corrects it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,47 +109,6 @@ class Marginal:
     """Standard deviation of that, of what the scores leave open."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SearchProblem:
-    """What is searched: layers, what they may take, and budgets, each of which gets a policy."""
-
-    network: NetworkSpec
-    candidates: Candidates
-    """What each layer may take now."""
-    budgets: Sequence[Budget]
-    resources: tuple[Resource, ...] = field(init=False)
-    """Those that some budget limits: the engine's columns."""
-
-    def __post_init__(self) -> None:
-        """Collect the resources."""
-        limits = (limit for budget in self.budgets for limit in budget.limits)
-        object.__setattr__(self, "resources", tuple(dict.fromkeys(lim.resource for lim in limits)))
-
-    def limits(self, budget: Budget) -> list[int | None]:
-        """Return a budget's limit on each of the resources."""
-        amounts = {limit.resource: limit.amount for limit in budget.limits}
-        found = (amounts.get(resource) for resource in self.resources)
-        return [None if amount is None else min(amount, LARGEST_LIMIT) for amount in found]
-
-
-def engine_network(
-    network: NetworkSpec, candidates: Candidates, resources: Sequence[Resource] = (BITOPS,)
-) -> Network:
-    """Return the network in the engine's form: what each layer may take, and what that costs."""
-    tables = [cost_table(network, candidates, resource) for resource in resources]
-    layers = [
-        Layer(
-            choice.name,
-            weight_candidates=choice.weight,
-            act_candidates=choice.act,
-            costs=[table[index] for table in tables],
-        )
-        for index, choice in enumerate(candidates.layers)
-    ]
-    aggregates = [resource.aggregate for resource in resources]
-    return Network(layers, aggregates=aggregates, ties=candidates.ties)
-
-
 class EngineSearch:
     """A search in the engine, for one process.
 
@@ -183,6 +145,7 @@ class EngineSearch:
                 evaluations=None if evaluations is None else min(evaluations, LARGEST_LIMIT),
                 uniform=_bits(uniform),
                 starts=_bits([policy.bits for policy in options.starts]),
+                hints=None if options.hints is None else pair_rows(problem, options.hints),
                 seed=options.seed,
                 error_weight=options.error_weight,
                 refine_share=options.refine_share,
@@ -190,7 +153,7 @@ class EngineSearch:
                 known=_known(known),
             )
         except _search_rs.SearchError as refusal:
-            raise _as_mistake(refusal, problem) from None
+            raise as_mistake(refusal, problem) from None
 
     @property
     def status(self) -> SearchStatus:
@@ -296,9 +259,7 @@ def run_search(
     return EngineSearch(problem, options, known=known).run(evaluate, shortlist=shortlist)
 
 
-def knapsack_policies(
-    problem: SearchProblem, values: Sequence[Mapping[tuple[int, int], float]]
-) -> list[Policy]:
+def knapsack_policies(problem: SearchProblem, values: LayerValues) -> list[Policy]:
     """Return for each budget the policy whose values add up to the least, by an exact knapsack.
 
     Args:
@@ -310,22 +271,7 @@ def knapsack_policies(
         HarnessError: Another number of layers, a pair without a value, a value that is not finite,
             or a budget that no policy keeps.
     """
-    layers = problem.candidates.layers
-    if len(values) != len(layers):
-        raise RunError(
-            f"values are given for {len(values)} layers, the network has {len(layers)}; give each "
-            "layer its own"
-        )
-    rows = []
-    for layer, of_pair in zip(layers, values, strict=True):
-        pairs = list(product(sorted(layer.weight), sorted(layer.act)))
-        for weight, act in pairs:
-            if (weight, act) not in of_pair:
-                raise RunError(
-                    f"values of layer {layer.name} lack {weight}/{act} bits; give one for each "
-                    "pair of its candidates"
-                )
-        rows.append([float(of_pair[pair]) for pair in pairs])
+    rows = pair_rows(problem, values)
     try:
         found = _search_rs.optimal_policies(
             engine_network(problem.network, problem.candidates, problem.resources),
@@ -333,7 +279,7 @@ def knapsack_policies(
             rows,
         )
     except _search_rs.SearchError as refusal:
-        raise _as_mistake(refusal, problem) from None
+        raise as_mistake(refusal, problem) from None
     return [Policy(policy.tolist()) for policy in found]
 
 
@@ -363,25 +309,3 @@ def _found(result: SearchResult) -> Found:
     score, deviation = result.predicted_score, result.predicted_deviation
     predicted = None if score is None or deviation is None else (score, deviation)
     return Found(policy=Policy(result.policy.tolist()), score=result.score, predicted=predicted)
-
-
-def _as_mistake(refusal: _search_rs.SearchError, problem: SearchProblem) -> HarnessError:
-    """Return the engine's refusal as a mistake of the user."""
-    if isinstance(refusal, _search_rs.OptionError):
-        return ConfigError(str(refusal))
-    if not isinstance(refusal, _search_rs.BudgetError):
-        return RunError(str(refusal))
-    place = getattr(refusal, "budget", None)
-    if place is not None:
-        budget = problem.budgets[place]
-        least = dict(zip(problem.resources, getattr(refusal, "least", ()), strict=False))
-        by_limit = [least.get(limit.resource) for limit in budget.limits]
-        return infeasible_together(budget, problem.network, by_limit)
-    resource = problem.resources[refusal.resource]
-    option = f"--target-{resource.name}" if resource == BITOPS else f"--budget {resource.name}"
-    units = resource.units
-    return BudgetError(
-        f"target {units.shown(refusal.limit)} {resource.unit} is below "
-        f"{units.shown_upward(refusal.smallest_cost)}, the least the network reaches with what its "
-        f"layers may take now; raise {option}"
-    )

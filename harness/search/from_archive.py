@@ -20,7 +20,7 @@ from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.folder import RunDir
 from harness.run.policy_file import save_policy
 from harness.search.archive import PolicyArchive
-from harness.search.engine import SearchProblem
+from harness.search.engine_form import SearchProblem
 from harness.search.journal import Journal, journal_header
 from harness.search.predicted import Expectations, PredictedAccuracy
 from harness.search.request import SearchOptions, Target, targets_of

@@ -12,7 +12,8 @@ from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.problem.significance import LEVEL
 from harness.problem.ties import SIDES, Side, group_of_side
-from harness.search.engine import EngineOptions, EngineSearch, Found, SearchProblem
+from harness.search.engine import EngineOptions, EngineSearch, Found
+from harness.search.engine_form import SearchProblem
 
 MODELLED = "guided"
 """The strategy whose model it is."""

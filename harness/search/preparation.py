@@ -9,7 +9,8 @@ from harness.process_group import decided_by_rank_0
 from harness.run.files import remove_torn_writes
 from harness.run.folder import RunDir
 from harness.run.lock import locked
-from harness.search.engine import EngineOptions, EngineSearch, SearchProblem
+from harness.search.engine import EngineOptions, EngineSearch
+from harness.search.engine_form import SearchProblem
 from harness.search.request import SearchOptions, Target, check_free, targets_of
 from harness.trained_run import TrainedRun, load_run, load_weights
 

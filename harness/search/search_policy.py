@@ -11,9 +11,9 @@ from harness.search.engine import (
     DEFAULT_STRATEGY,
     EngineOptions,
     Evaluate,
-    SearchProblem,
     run_search,
 )
+from harness.search.engine_form import SearchProblem
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

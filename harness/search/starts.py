@@ -1,6 +1,7 @@
-"""Policies that a search measures first: by gradients, or the best of another search's archive."""
+"""What a search begins with: what gradients say, or the best policies of another search."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
 from harness.search.archive import PolicyArchive
-from harness.search.engine import SearchProblem, knapsack_policies
+from harness.search.engine import knapsack_policies
+from harness.search.engine_form import LayerValues, SearchProblem
 from harness.search.journal import Journal, journal_header
 from harness.search.preparation import Prepared
 from harness.search.results import JOURNAL_FILE
@@ -25,8 +27,18 @@ WARM_POLICIES = 10
 """For each budget, the best of another archive: beyond that a search finds better ones itself."""
 
 
-def starts_of(ready: Prepared, start: str | None) -> tuple[Policy, ...]:
-    """Return the policies that a search measures first, the same on every rank.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a search begins with, the same on every rank."""
+
+    policies: tuple[Policy, ...] = ()
+    """Measured first."""
+    hints: LayerValues | None = None
+    """What each pair of bits should add to the score, for the model of a guided search."""
+
+
+def start_of(ready: Prepared, start: str | None) -> Start:
+    """Return what a search begins with.
 
     Args:
         ready: The run and its budgets.
@@ -36,20 +48,20 @@ def starts_of(ready: Prepared, start: str | None) -> tuple[Policy, ...]:
         HarnessError: There is no such search, or it is of another network.
     """
     if start is None:
-        return ()
+        return Start()
     if start == GRADIENT:
         values = _gradient_values(ready)
-        return decided_by_rank_0(lambda: tuple(knapsack_policies(ready.problem, values)))
-    return decided_by_rank_0(lambda: _best_of_archive(Path(start) / JOURNAL_FILE, ready.problem))
+        policies = decided_by_rank_0(lambda: tuple(knapsack_policies(ready.problem, values)))
+        return Start(policies=policies, hints=values)
+    journal = Path(start) / JOURNAL_FILE
+    return Start(policies=decided_by_rank_0(lambda: _best_of_archive(journal, ready.problem)))
 
 
-def _gradient_values(ready: Prepared) -> list[dict[tuple[int, int], float]]:
+def _gradient_values(ready: Prepared) -> LayerValues:
     """Return for each layer what its pairs of bits add to the score, by gradients."""
     trained, candidates = ready.trained, ready.problem.candidates
     images = eval_batches(trained.splits.search, batch_size=BATCH_SIZE, limit=IMAGES)
-    sensitivities = gradient_sensitivities(
-        trained.supernet, images, candidates=candidates, score=trained.config.search.score
-    )
+    sensitivities = gradient_sensitivities(trained.supernet, images, candidates=candidates)
     return list(_by_pair(pair_values(sensitivities, candidates), candidates))
 
 

@@ -38,6 +38,7 @@ use crate::convert::as_place;
 use crate::cost;
 use crate::error::SearchError;
 use crate::knapsack::{Knapsack, PairValues};
+use crate::model::hints::Hints;
 use crate::moves::Costed;
 use crate::network::Network;
 use crate::policy::Policy;
@@ -54,6 +55,8 @@ pub struct Problem {
     pub uniform: Vec<Policy>,
     /// Policies from outside, each within some budget: measured first by strategies that have a start.
     pub starts: Vec<Policy>,
+    /// What is known of the layers before anything was measured.
+    pub hints: Option<Hints>,
     /// Decides every draw.
     pub seed: u64,
     /// Solves knapsacks over the network.
@@ -90,8 +93,14 @@ impl Problem {
             })
         });
         let cheapest = cheapest.collect::<Result<_, _>>()?;
-        let starts = Vec::new();
-        Ok(Self { network, budgets, uniform, starts, seed, knapsack, cheapest })
+        let (starts, hints) = (Vec::new(), None);
+        Ok(Self { network, budgets, uniform, starts, hints, seed, knapsack, cheapest })
+    }
+
+    /// Take what each pair of each layer should add to the score, up to a common factor and slope.
+    #[must_use]
+    pub fn with_hints(self, values: &PairValues) -> Self {
+        Self { hints: Some(Hints::new(&self.network, values)), ..self }
     }
 
     /// Take policies from outside; those within no budget are left out.

@@ -38,7 +38,8 @@ from harness.run.policy_file import load_policy
 from harness.run.state_file import check_configuration, written_format
 from harness.runtime import create_accelerator
 from harness.search.driver import search
-from harness.search.engine import STRATEGIES, EngineOptions, SearchProblem, run_search
+from harness.search.engine import STRATEGIES, EngineOptions, run_search
+from harness.search.engine_form import SearchProblem
 from harness.search.request import SearchOptions
 from harness.trained_run import load_run
 from harness.training import loop

@@ -9,6 +9,7 @@ use super::outcome::{PySearchResult, PySearchStatus, PyTraceStep};
 use crate::archive::Archive;
 use crate::budget::Budget;
 use crate::error::SearchError as CoreError;
+use crate::knapsack::PairValues;
 use crate::session::Session;
 use crate::strategy::{self, Problem, Settings};
 use crate::trace::{Marginal, Prediction, SearchResult};
@@ -24,8 +25,10 @@ type MarginalRow = (usize, &'static str, u8, u8, f64, f64);
 /// bounds the policies whose score the search may ask for. `uniform` are uniform policies, shape
 /// (n, layers, 2): starts and yardsticks. `starts` are policies from outside, of the same shape, as
 /// a gradient or another search gives them: "guided", "greedy" and "evolution" score those within
-/// some budget first. `seed` decides every draw. `error_weight` is of "greedy", the weight of the
-/// normalised score against the normalised cost saved (paper: 1.5).
+/// some budget first. `hints` are values as `optimal_policies` takes them, what each pair of bits
+/// should add to the score up to a common factor: "guided" begins its model with them. `seed` decides
+/// every draw. `error_weight` is of "greedy", the weight of the normalised score against the
+/// normalised cost saved (paper: 1.5).
 /// `refine_share` and `significance` are of "guided": the share of the evaluations that refinement
 /// may spend, and the standard errors by which it must lower the score. `known` are policies and
 /// their scores from before: answers that cost no evaluation, and data for a model.
@@ -37,7 +40,7 @@ type MarginalRow = (usize, &'static str, u8, u8, f64, f64);
 ///     BudgetError: no policy meets a budget.
 ///     NetworkError: ties join too many layers.
 ///     PolicyError: a uniform policy, a start or a known policy is none of the network.
-///     ScoreError: the known scores do not fit the known policies.
+///     ScoreError: the known scores do not fit the known policies, or hints the pairs of bits.
 ///     OptionError: a setting is out of range, or there is no such strategy.
 #[pyclass(name = "Search", module = "harness._search_rs")]
 pub(super) struct PySearch(Session);
@@ -46,7 +49,7 @@ pub(super) struct PySearch(Session);
 impl PySearch {
     #[new]
     #[pyo3(signature = (network, budgets, *, strategy=None, evaluations=None, uniform=None,
-                        starts=None, seed=0, error_weight=1.5, refine_share=None,
+                        starts=None, hints=None, seed=0, error_weight=1.5, refine_share=None,
                         significance=None, known=None))]
     #[expect(clippy::too_many_arguments, reason = "keyword-only settings of a Python constructor")]
     #[expect(clippy::needless_pass_by_value, reason = "PyO3 reads sequences into vectors")]
@@ -57,6 +60,7 @@ impl PySearch {
         evaluations: Option<u64>,
         uniform: Option<&Bound<'_, PyAny>>,
         starts: Option<&Bound<'_, PyAny>>,
+        hints: Option<Vec<Vec<f64>>>,
         seed: u64,
         error_weight: f64,
         refine_share: Option<f64>,
@@ -72,6 +76,10 @@ impl PySearch {
         let budgets = budgets.collect::<Result<_, _>>()?;
         let problem = Problem::new(std::sync::Arc::clone(core), budgets, uniform, seed)?
             .with_starts(starts.unwrap_or_default())?;
+        let problem = match hints {
+            Some(values) => problem.with_hints(&PairValues::new(core, values)?),
+            None => problem,
+        };
         let mut archive = Archive::default();
         if let Some((policies, scores)) = known {
             let policies = read_policies(&policies, core)?;

@@ -124,7 +124,9 @@ impl Guided {
     /// Fit the model to all that is known.
     fn fit(&mut self, view: &View<'_>) {
         let from = self.model.take();
-        self.model = Model::fit(&view.problem.network, view.archive, from.as_ref());
+        let problem = view.problem;
+        let hints = problem.hints.as_ref();
+        self.model = Model::fit_hinted(&problem.network, hints, view.archive, from.as_ref());
         self.num_fitted = view.archive.num_policies();
     }
 

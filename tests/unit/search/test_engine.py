@@ -21,10 +21,9 @@ from harness.search.engine import (
     STRATEGIES,
     EngineOptions,
     EngineSearch,
-    SearchProblem,
-    engine_network,
     run_search,
 )
+from harness.search.engine_form import SearchProblem, engine_network
 
 SIZES = st.lists(st.tuples(st.integers(1, 10**10), st.integers(1, 10**8)), min_size=3, max_size=12)
 INPUTS = st.integers(1, 10**8)

@@ -15,7 +15,8 @@ from harness.problem.budget import Budget, Limit, target_budget
 from harness.problem.cost import BITOPS
 from harness.problem.policy import Policy
 from harness.search.archive import PolicyArchive
-from harness.search.engine import EngineOptions, EngineSearch, SearchProblem
+from harness.search.engine import EngineOptions, EngineSearch
+from harness.search.engine_form import SearchProblem
 from harness.search.evaluator import ProposalEvaluator, run_on_ranks
 
 SEARCH = "00000000000000aa"
