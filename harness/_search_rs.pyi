@@ -250,7 +250,7 @@ class Search:
     (n, layers, 2): starts and yardsticks. `starts` are policies from outside, of the same shape, as
     a gradient or another search gives them: "guided", "greedy" and "evolution" score those within
     some budget first. `hints` are values as `optimal_policies` takes them, what each pair of bits
-    should add to the score up to a common factor: "guided" begins its model with them. `seed` decides
+    should add to the score up to a common factor: "guided" begins its model with them. `seed`
     every draw. `error_weight` is of "greedy", the weight of the normalised score against the
     normalised cost saved (paper: 1.5).
     `refine_share` and `significance` are of "guided": the share of the evaluations that refinement

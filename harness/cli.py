@@ -144,8 +144,9 @@ def search(
         ),
     ] = None,
     frontier: Annotated[
-        int, typer.Option(min=1, help="So many budgets from the cheapest to the dearest policy.")
-    ] = 0,
+        int | None,
+        typer.Option(min=1, help="So many budgets from the cheapest to the dearest policy."),
+    ] = None,
     costs: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME:UNIT=FILE", help="Measured costs, latency:ms=board.csv."),
@@ -197,7 +198,7 @@ def search(
         data_path=data_path,
         limits=budget or (),
         costs=costs or (),
-        frontier=frontier,
+        frontier=frontier or 0,
     )
     targets = target_bitops or ()
     if from_archive and confirm is None:

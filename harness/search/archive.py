@@ -1,6 +1,9 @@
 """The one store of what the searches of a folder know of each evaluated policy."""
 
+import operator
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from itertools import takewhile
 from types import MappingProxyType
 
 from harness.errors import RunError
@@ -63,11 +66,21 @@ class PolicyArchive:
         if not self.of_search(search_id):
             self._write(search_id, {})
         known: dict[Policy, Scores] = {}
-        for record in self._records:
-            if record.search_id == search_id:
-                break
+        for record in self._before(search_id):
             known.update(record.scores)
         return known
+
+    def known_to(self, search_id: str) -> "PolicyArchive":
+        """Return what a search knew when it began and what it had evaluated itself.
+
+        It does not change, whatever other searches add meanwhile.
+        """
+        return PolicyArchive(records=[*self._before(search_id), *self.of_search(search_id)])
+
+    def _before(self, search_id: str) -> list[Record]:
+        is_before = partial(operator.ne, search_id)
+        ids = (record.search_id for record in self._records)
+        return self._records[: sum(1 for _ in takewhile(is_before, ids))]
 
     def of_search(self, search_id: str) -> list[Record]:
         """Return what one search had evaluated, in order, the mark of its beginning included."""

@@ -97,7 +97,9 @@ def _search_budgets(
     )
     seconds = time.perf_counter() - started
     logger.info("%d policies evaluated in %.1f s", num_evaluated, seconds)
-    expected = _expectations(trained, problem, known)
+    own = known.archive.known_to(_search_id(problem, engine_options))
+    num_images = trained.proposal_batches().num_images
+    expected = Expectations(problem, own.scores, own.wrong, num_images=num_images)
     figures = SearchFigures(
         strategy=options.strategy,
         evaluations=result.num_evaluations,
@@ -172,12 +174,6 @@ def _num_due(archive: PolicyArchive, search_id: str, evaluations: int | None) ->
         return None
     done = sum(len(record.scores) for record in archive.of_search(search_id))
     return max(evaluations - done, 0)
-
-
-def _expectations(trained: TrainedRun, problem: SearchProblem, known: _Known) -> Expectations:
-    num_images = trained.proposal_batches().num_images
-    archive = known.archive
-    return Expectations(problem, archive.scores, archive.wrong, num_images=num_images)
 
 
 def _search_id(problem: SearchProblem, options: EngineOptions) -> str:

@@ -114,3 +114,17 @@ def test_what_could_not_be_written_is_not_known(path):
     with pytest.raises(FileNotFoundError):
         archive.add(FIRST_SEARCH, scored(FOUR))
     assert archive.missing([FOUR]) == [FOUR]
+
+
+def test_what_a_search_knows_is_its_own_and_what_came_before(path):
+    archive = opened(path)
+    archive.add(OTHER_SEARCH, scored(ONE))
+    archive.begin(FIRST_SEARCH)
+    archive.add(FIRST_SEARCH, scored(TWO))
+    archive.add(OTHER_SEARCH, scored(THREE))
+    archive.add(FIRST_SEARCH, scored(FOUR), {FOUR: 3})
+    known = archive.known_to(FIRST_SEARCH)
+    assert known.scores == scored(ONE, TWO, FOUR)
+    assert known.wrong == {FOUR: 3}
+    assert archive.begin(FIRST_SEARCH) == scored(ONE)
+    assert archive.known_to("0" * 16).scores == archive.scores

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from two_ranks import TwoRanks
 
-from harness import tables
+from harness import outcome_tables
 from harness.errors import BudgetError, RunError
 from harness.problem.budget import parse_budget
 from harness.problem.cost import ACT_BYTES_PEAK, WEIGHT_BYTES, bitops, policy_cost, weight_bytes
@@ -271,11 +271,11 @@ def test_several_resources_are_limited_at_once_and_reported(trained, tmp_path):
     assert provenance["target_weight_bytes"] == -(-outcome.budget.limits[1].amount // 8)
     assert all(row.keys() == {"bitops", "score", "bits"} for row in frontier["policies"])
 
-    values = tables.outcomes_json(trained.run, [outcome])
+    values = outcome_tables.outcomes_json(trained.run, [outcome])
     assert values["latency_seconds"] == pytest.approx(seconds)
     assert values["target_latency_seconds"] == pytest.approx(70e-6)
     assert values["act_bytes_peak"] == -(-peak // 8)
-    headers = [column.header for column in tables.outcomes_table([outcome]).columns]
+    headers = [column.header for column in outcome_tables.outcomes_table([outcome]).columns]
     assert headers[2:6] == ["BitOPs", "weight bytes", "peak activation bytes", "latency"]
 
 
@@ -290,7 +290,7 @@ def test_limits_alone_are_a_budget(trained, tmp_path):
                for step in policy["provenance"]["trace"])  # fmt: skip
     assert policy["provenance"]["trace"]
     assert all(row.keys() == {"weight_bytes", "score", "bits"} for row in frontier["policies"])
-    values = tables.outcomes_json(trained.run, [outcome])
+    values = outcome_tables.outcomes_json(trained.run, [outcome])
     assert "target_bitops" not in values
     assert values["target_weight_bytes"] == -(-outcome.budget.limits[0].amount // 8)
 
