@@ -20,8 +20,8 @@ from harness.run.config import Score
 from harness.search.engine import PolicyArray
 from harness.trained_run import TrainedRun
 
-AT_ONCE = 8
-"""Policies judged between two writes."""
+AT_ONCE = 16
+"""Policies scored or judged between two writes."""
 
 Masks = NDArray[np.bool_]
 
@@ -102,9 +102,10 @@ class PartScores:
         """Return the scores by folds of the images."""
         asked = [Policy(one) for one in policies.tolist()]
         unknown = [one for one in dict.fromkeys(asked) if one not in self._kept]
-        if unknown:
-            parts = self._scorer.score(unknown).parts.tolist()
-            self._kept.add(dict(zip(unknown, parts, strict=True)))
+        for start in range(0, len(unknown), AT_ONCE):
+            some = unknown[start : start + AT_ONCE]
+            parts = self._scorer.score(some).parts.tolist()
+            self._kept.add(dict(zip(some, parts, strict=True)))
         return [self._kept[one] for one in asked]
 
     def sums(self, policies: PolicyArray) -> list[float]:

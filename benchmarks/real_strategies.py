@@ -6,7 +6,6 @@ same test images with the best uniform policy within the budget. `guided, one se
 budgets with the evaluations that the others spend on each.
 """
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,9 +24,8 @@ from harness.problem.cost import bitops
 from harness.problem.policy import Policy
 from harness.search.engine import STRATEGIES, EngineOptions, SearchProblem, run_search
 from harness.search.report import spending_uniform
+from harness.terminal import console
 from harness.trained_run import TrainedRun
-
-logger = logging.getLogger(__name__)
 
 PAPER = "paper"
 GUIDED = "guided"
@@ -112,7 +110,7 @@ class RealStrategies:
                     found = self._searched(name, budget, part, scores)
                     answers.setdefault(name, []).append(found[0])
                     finalists += [found] if name == GUIDED else []
-            self._log(label, part, answers)
+            self._show(label, part, answers)
         return {
             "budget": label,
             "target_bitops": budget.limits[0].amount,
@@ -141,10 +139,11 @@ class RealStrategies:
         found = run_search(problem, scores, options=options, shortlist=shortlist)
         return [one.policy for one in found.shortlists[budgets.index(budget)]]
 
-    def _log(self, label: str, part: int, answers: dict[str, list[Policy]]) -> None:
+    def _show(self, label: str, part: int, answers: dict[str, list[Policy]]) -> None:
         masks = self._judge.right([policies[part] for policies in answers.values()])
         errors = (f"{name} {100 * _error(m):.2f}" for name, m in zip(answers, masks, strict=True))
-        logger.info("%s, %s, part %d: %s", run_name(self._trained), label, part, "  ".join(errors))
+        line = f"{run_name(self._trained)}, {label}, part {part}: {'  '.join(errors)}"
+        console(stderr=True).print(line, soft_wrap=True)
 
     def _compared(self, budget: Budget, answers: dict[str, list[Policy]]) -> dict[str, Any]:
         candidates, network = self._trained.candidates, self._trained.network
