@@ -1,9 +1,11 @@
 import json
 from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
 
+from benchmarks import strategies
 from benchmarks.real_scores import Told
 from benchmarks.real_strategies import ONE_SET, Plan, RealStrategies, difference
 from benchmarks.strategy_figure import figure
@@ -121,8 +123,6 @@ def test_tables_hold_every_figure():
 
 
 def test_figure_is_xml_with_a_dot_for_each_strategy_and_budget():
-    from xml.etree import ElementTree as ET
-
     text = figure([made_result((-0.5, 0.4), (0.3, 0.4))] * 2)
     root = ET.fromstring(text)
     circles = root.findall("{http://www.w3.org/2000/svg}circle")
@@ -131,3 +131,23 @@ def test_figure_is_xml_with_a_dot_for_each_strategy_and_budget():
     assert all(0 < float(circle.attrib["cy"]) < height for circle in circles)
     guided, greedy = circles[2:4]
     assert float(guided.attrib["cy"]) > float(greedy.attrib["cy"])  # Lower errors stand lower.
+
+
+def test_results_of_other_runs_and_of_made_up_errors_stay(monkeypatch, tmp_path):
+    monkeypatch.setattr(strategies, "RESULTS", tmp_path / "strategies")
+    cell = {"mean": 0.5, "half_width": 0.1}
+    row = {"model": "m", "family": "f", "noise": 0.1, "strategy": "s", "excess": [cell, cell]}
+    made_up = {"evaluations": [100, 300], "seeds": 6, "rows": [row]}
+    first, second = (made_result((-0.5, 0.4), (0.3, 0.4)) | {"run": name} for name in "ab")
+    strategies._keep(real=first)
+    strategies._keep(made_up=made_up)
+    strategies._keep(real=second)
+    strategies._keep(real=first | {"evaluations": 80})
+    kept = json.loads((tmp_path / "strategies.json").read_text())
+    assert kept["made_up"] == made_up
+    assert [(one["run"], one["evaluations"]) for one in kept["real"]] == [("a", 80), ("b", 60)]
+    tables = (tmp_path / "strategies.md").read_text()
+    assert "| m | f | 0.1 | s | 0.50 ± 0.10 | 0.50 ± 0.10 |" in tables
+    assert "### a: 3 layers, 80 evaluations" in tables
+    assert "### b: 3 layers, 60 evaluations" in tables
+    assert (tmp_path / "strategies.svg").read_text() == figure(kept["real"])
