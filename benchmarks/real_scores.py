@@ -20,8 +20,9 @@ from harness.run.config import Score
 from harness.search.engine import PolicyArray
 from harness.trained_run import TrainedRun
 
-AT_ONCE = 16
-"""Policies scored or judged between two writes."""
+SCORED_AT_ONCE = 16
+"""Policies scored between two writes."""
+JUDGED_AT_ONCE = 4
 
 Masks = NDArray[np.bool_]
 
@@ -102,8 +103,8 @@ class PartScores:
         """Return the scores by folds of the images."""
         asked = [Policy(one) for one in policies.tolist()]
         unknown = [one for one in dict.fromkeys(asked) if one not in self._kept]
-        for start in range(0, len(unknown), AT_ONCE):
-            some = unknown[start : start + AT_ONCE]
+        for start in range(0, len(unknown), SCORED_AT_ONCE):
+            some = unknown[start : start + SCORED_AT_ONCE]
             parts = self._scorer.score(some).parts.tolist()
             self._kept.add(dict(zip(some, parts, strict=True)))
         return [self._kept[one] for one in asked]
@@ -127,8 +128,8 @@ class Judge:
     def right(self, policies: Sequence[Policy]) -> list[Masks]:
         """Return a mask (images,) for each policy."""
         unknown = [one for one in dict.fromkeys(policies) if one not in self._kept]
-        for start in range(0, len(unknown), AT_ONCE):
-            some = unknown[start : start + AT_ONCE]
+        for start in range(0, len(unknown), JUDGED_AT_ONCE):
+            some = unknown[start : start + JUDGED_AT_ONCE]
             masks = self._trained.right_images(some, split="test")
             texts = [np.packbits(mask).tobytes().hex() for mask in masks]
             self._kept.add(dict(zip(some, texts, strict=True)))

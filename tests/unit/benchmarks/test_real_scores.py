@@ -76,6 +76,6 @@ def test_nothing_is_scored_or_judged_twice(small_run, tmp_path, monkeypatch):
 
 
 def test_judged_images_are_those_of_the_test_split(small_run, tmp_path):
-    policies = policies_of(small_run, real_scores.AT_ONCE + 2)
+    policies = policies_of(small_run, real_scores.JUDGED_AT_ONCE + 2)
     found = np.array(Judge(small_run, tmp_path).right(policies))
     assert np.array_equal(found, small_run.right_images(policies, split="test"))
