@@ -1,10 +1,11 @@
 """Which score ranks policies best, on how many images, under which BN statistics.
 
-`python -m benchmarks.scores` trains a small supernet on the embedded digits; `--full` trains those
-of configs/train on Fashion-MNIST (hours) and takes 200 policies a budget. `--run PATH`, repeated,
-takes trained runs in their place. Either keeps its results in docs/results/scores.json and .md,
-beside those of other runs. Policies fill three budgets; the truth is the accuracy on the
-test split with re-estimated statistics, as it is reported. Seconds are those of the processor.
+`python -m benchmarks.scores` trains a small supernet on the embedded digits; `--full` trains a
+residual and a depthwise network on Fashion-MNIST (benchmarks/supernets.py) and takes 200 policies a
+budget. `--run PATH`, repeated, takes trained runs in their place. Either keeps its results in
+docs/results/scores.json and .md, beside those of other runs. Policies fill three budgets; the truth
+is the accuracy on the test split with re-estimated statistics, as it is reported. Seconds are those
+of the processor.
 """
 
 import json
@@ -23,22 +24,20 @@ from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 
 from benchmarks.main_job import random_policy
 from benchmarks.score_tables import SCORES, markdown
+from benchmarks.supernets import run_name, supernets
 from harness.accuracy import PolicyScorer, right_by_policy
 from harness.data import EvalBatches
 from harness.problem.cost import bitops
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
 from harness.quant.recalibrate import with_reestimated_statistics
-from harness.run.config import Score, load_config
+from harness.run.config import Score
 from harness.run.files import FileFormat, read_json, write_json, write_text
-from harness.run.folder import RunDir
 from harness.runtime import setup_logging
 from harness.scores import log_probabilities, score_of_images
 from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
-from harness.training.trainer import train
 
-CONFIGS = Path("configs/train")
 RESULTS = Path("docs/results")
 RESULTS_FORMAT = FileFormat(name="results of the scores")
 IMAGES = (250, 500, 1000, 3000)
@@ -85,7 +84,7 @@ def main(
     setup_logging()
     torch.set_num_threads(1)
     number = policies or (200 if full else 40)
-    trained_runs = [RunDir(path) for path in run or ()] or list(_trained(runs, full=full))
+    trained_runs = supernets(run, runs, full=full)
     results = [
         measured(load_run(one), number=number, test_images=test_images) for one in trained_runs
     ]
@@ -94,22 +93,6 @@ def main(
         _keep(results)
     if as_json:
         typer.echo(json.dumps({"runs": results}))
-
-
-def _trained(runs: Path, *, full: bool) -> Iterator[RunDir]:
-    """Train what is compared, or go on where an earlier call stopped."""
-    if not full:
-        config = load_config(CONFIGS / "digits.yaml", overrides=["train.epochs=10"])
-        yield train(config, out=runs / "scores_digits")
-        return
-    residual = ("model.name=resnet20",)
-    for name, changes in (("fashion_mnist", residual), ("fashion_mnist_mobilenet", ())):
-        out = runs / f"scores_{name}"
-        start = load_config(CONFIGS / f"{name}_float.yaml", overrides=changes)
-        train(start, out=out / "float")
-        weights = f"model.weights={out / 'float'}"
-        supernet = load_config(CONFIGS / f"{name}.yaml", overrides=[*changes, weights])
-        yield train(supernet, out=out / "supernet")
 
 
 def measured(trained: TrainedRun, *, number: int, test_images: int | None) -> dict[str, Any]:
@@ -145,7 +128,7 @@ def measured(trained: TrainedRun, *, number: int, test_images: int | None) -> di
     ]
     config = trained.config
     return {
-        "run": f"{config.model.name} on {config.data.name}",
+        "run": run_name(trained),
         "layers": len(trained.network.layers),
         "policies": number,
         "test_images": budgets[0].right.shape[1],

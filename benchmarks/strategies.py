@@ -1,24 +1,35 @@
-"""Which search is best at equal evaluations, on made-up errors over the layers of real networks.
+"""Which search is best at equal evaluations, by made-up errors and on trained supernets.
 
 `python -m benchmarks.strategies` compares every strategy of the engine, and the rule of the paper's
-authors, on few seeds; `--full` writes docs/results/strategies.json and .md. Errors are known
-without their noise here, so what counts is the excess of the policy returned: its true error above
-float, 1.00 for the best uniform policy within the budget.
+authors, by made-up errors over the layers of real networks, on few seeds. Errors are known without
+their noise there, so what counts is the excess of the policy returned: its true error above float,
+1.00 for the best uniform policy within the budget. `--real` compares them on a supernet trained on
+the embedded digits instead (benchmarks/real_strategies.py). With `--full` either takes all cases
+and six seeds, or trains a residual and a depthwise network on Fashion-MNIST (hours), and writes
+docs/results/strategies.json and .md, beside what is there of the other. `--run PATH`, repeated,
+takes trained runs; stopped, the same command goes on where it was.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Annotated, Any
 
 import numpy as np
+import torch
 import typer
 
+from benchmarks.intervals import half_width
 from benchmarks.made_errors import Family, MadeErrors
 from benchmarks.paper_rule import paper_search
+from benchmarks.real_scores import Told
+from benchmarks.real_strategies import BETWEEN, PAPER, Plan, RealStrategies
+from benchmarks.strategy_figure import figure
+from benchmarks.strategy_tables import markdown, real_markdown
+from benchmarks.supernets import supernets
 from harness import search_policy
 from harness.models import create_model
 from harness.problem.budget import Budget, target_budget
@@ -27,9 +38,16 @@ from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.quant.convert import describe_network
 from harness.run.config import Config, ModelConfig
+from harness.run.files import FileFormat, read_json, write_json, write_text
+from harness.runtime import setup_logging
 from harness.search.engine import STRATEGIES
+from harness.terminal import console
+from harness.trained_run import load_run
 
 RESULTS = Path("docs/results/strategies")
+RESULTS_FORMAT = FileFormat(name="results of the strategies")
+RUNS = Path("runs/benchmark")
+"""Where supernets are trained."""
 
 BUDGETS = {"resnet18": "31.6G", "mobilenetv2_100": "5.5G"}
 """By network: the paper's."""
@@ -37,7 +55,14 @@ BUDGETS = {"resnet18": "31.6G", "mobilenetv2_100": "5.5G"}
 FIRST_SEED = 200
 """Below lie those that the design of `guided` was chosen with."""
 
-PAPER = "paper"
+QUICK_PLAN = Plan(
+    evaluations=40,
+    parts=2,
+    told=Told(images=100),
+    finalists=4,
+    budgets=(next(iter(BETWEEN)),),
+)
+"""For the digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,24 +86,63 @@ QUICK_CASES = [Case(model="resnet18", family="interactions", noise=0.3)]
 
 def main(
     *,
-    full: Annotated[bool, typer.Option(help="All cases, six seeds; write the results.")] = False,
+    full: Annotated[bool, typer.Option(help="All there is; write the results.")] = False,
+    real: Annotated[bool, typer.Option(help="On trained supernets.")] = False,
+    run: Annotated[list[Path] | None, typer.Option(help="A trained run; repeatable.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Strategies; all by default.")] = None,
+    evaluations: Annotated[int | None, typer.Option(help="On trained supernets.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="End with one JSON object.")] = False,
 ) -> None:
-    """Print a row per case and strategy."""
-    cases, limits, num_seeds = (CASES, (100, 300, 1000), 6) if full else (QUICK_CASES, (100,), 2)
-    names = only or [*STRATEGIES, PAPER]
-    rows: list[dict[str, Any]] = []
-    for case in cases:
-        for name in names:
-            rows.append(_row(case, name, limits, num_seeds))
-            typer.echo(_line(rows[-1], limits))
-    values = {"evaluations": limits, "seeds": num_seeds, "first_seed": FIRST_SEED, "rows": rows}
-    if full and only is None:
-        RESULTS.with_suffix(".json").write_text(json.dumps(values, indent=1) + "\n")
-        RESULTS.with_suffix(".md").write_text(_markdown(rows, limits, num_seeds))
+    """Print a row per case and strategy, or tables of each supernet."""
+    if real or run:
+        plan = Plan() if full or run else QUICK_PLAN
+        plan = replace(plan, evaluations=evaluations or plan.evaluations)
+        values: dict[str, Any] = {"real": _on_supernets(run, plan, only, full=full)}
+    else:
+        values = {"made_up": _made_up(only, full=full)}
+        if full and only is None:
+            _keep(made_up=values["made_up"])
     if as_json:
         typer.echo(json.dumps(values))
+
+
+def _on_supernets(
+    run: list[Path] | None, plan: Plan, only: list[str] | None, *, full: bool
+) -> list[dict[str, Any]]:
+    setup_logging()
+    torch.set_num_threads(1)
+    is_kept = only is None and (full or run is not None)
+    results = []
+    for folder in supernets(run, RUNS, full=full):
+        measured = RealStrategies(load_run(folder), plan).measured(
+            only, on_budget=lambda result: _keep(real=result) if is_kept else None
+        )
+        console().print(real_markdown(measured))
+        results.append(measured)
+    return results
+
+
+def _made_up(only: list[str] | None, *, full: bool) -> dict[str, Any]:
+    cases, limits, num_seeds = (CASES, (100, 300, 1000), 6) if full else (QUICK_CASES, (100,), 2)
+    rows: list[dict[str, Any]] = []
+    for case in cases:
+        for name in only or [*STRATEGIES, PAPER]:
+            rows.append(_row(case, name, limits, num_seeds))
+            typer.echo(_line(rows[-1], limits))
+    return {"evaluations": limits, "seeds": num_seeds, "first_seed": FIRST_SEED, "rows": rows}
+
+
+def _keep(*, made_up: dict[str, Any] | None = None, real: dict[str, Any] | None = None) -> None:
+    """Write results beside those of the other kind and of other runs that are there."""
+    path = RESULTS.with_suffix(".json")
+    kept = read_json(path, file_format=RESULTS_FORMAT) if path.exists() else {}
+    made_up = made_up or kept.get("made_up")
+    by_name = {one["run"]: one for one in [*kept.get("real", []), *([real] if real else [])]}
+    runs = list(by_name.values())
+    write_json(path, {"made_up": made_up, "real": runs}, file_format=RESULTS_FORMAT)
+    write_text(RESULTS.with_suffix(".md"), markdown(made_up, runs))
+    if runs:
+        write_text(RESULTS.with_suffix(".svg"), figure(runs))
 
 
 def _row(case: Case, name: str, limits: tuple[int, ...], num_seeds: int) -> dict[str, Any]:
@@ -86,7 +150,7 @@ def _row(case: Case, name: str, limits: tuple[int, ...], num_seeds: int) -> dict
     for limit in limits:
         seeds = range(FIRST_SEED, FIRST_SEED + num_seeds)
         excesses = [_excess(case, name, limit, seed) for seed in seeds]
-        by_limit.append({"mean": mean(excesses), "half_width": _half_width(excesses)})
+        by_limit.append({"mean": mean(excesses), "half_width": half_width(excesses)})
     return {
         "model": case.model,
         "family": case.family,
@@ -94,11 +158,6 @@ def _row(case: Case, name: str, limits: tuple[int, ...], num_seeds: int) -> dict
         "strategy": name,
         "excess": by_limit,
     }
-
-
-def _half_width(values: list[float]) -> float:
-    """Return half of the 95 % interval of a mean, by Student's t of five degrees of freedom."""
-    return float(2.57 * stdev(values) / len(values) ** 0.5)
 
 
 def _excess(case: Case, name: str, limit: int, seed: int) -> float:
@@ -145,27 +204,6 @@ def _line(row: dict[str, Any], limits: tuple[int, ...]) -> str:
     cells = [f"{one['mean']:.3f} ± {one['half_width']:.3f}" for one in row["excess"]]
     head = f"{row['model']} {row['family']} noise {row['noise']}"
     return f"{head:42} {row['strategy']:10} " + "   ".join(cells)
-
-
-def _markdown(rows: list[dict[str, Any]], limits: tuple[int, ...], num_seeds: int) -> str:
-    shown = " / ".join(map(str, limits))
-    lines = [
-        "# Searches at equal evaluations",
-        "",
-        "`python -m benchmarks.strategies --full`. Made-up errors over the layers of resnet18",
-        "(31.6 G BitOPs) and mobilenetv2_100 (5.5 G), benchmarks/made_errors.py; true excess error",
-        "of the policy returned, 1.00 = best uniform policy within the budget; mean of",
-        f"{num_seeds} seeds that no choice was made with, ± half of the 95 % interval; at {shown}",
-        "evaluations.",
-        "",
-        f"| network | errors | noise | strategy | {' | '.join(map(str, limits))} |",
-        "|---|---|---|---|" + "---|" * len(limits),
-    ]
-    for row in rows:
-        cells = [f"{one['mean']:.2f} ± {one['half_width']:.2f}" for one in row["excess"]]
-        keys = ("model", "family", "noise", "strategy")
-        lines.append("| " + " | ".join([*(str(row[key]) for key in keys), *cells]) + " |")
-    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":
