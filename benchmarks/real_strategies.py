@@ -3,12 +3,12 @@
 Each strategy searches each budget once for each of several disjoint parts of the search split: on
 that part alone it is told scores, and the part's number is its seed. Answers are compared on the
 same test images with the best uniform policy within the budget. `guided, one set` searches all
-budgets with the evaluations that the others spend on each.
+budgets with the evaluations that the others spend on each; `guided from gradients` starts from what gradients say.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from statistics import mean
 from typing import Any
 
@@ -22,14 +22,17 @@ from benchmarks.supernets import run_name
 from harness.problem.budget import Budget, target_budget
 from harness.problem.cost import bitops
 from harness.problem.policy import Policy
-from harness.search.engine import STRATEGIES, EngineOptions, SearchProblem, run_search
+from harness.search.engine import STRATEGIES, EngineOptions, knapsack_policies, run_search
+from harness.search.engine_form import LayerValues, SearchProblem
 from harness.search.report import spending_uniform
+from harness.search.starts import gradient_values
 from harness.terminal import console
 from harness.trained_run import TrainedRun
 
 PAPER = "paper"
 GUIDED = "guided"
 ONE_SET = "guided, one set"
+GRADIENT = "guided from gradients"
 UNIFORM = "uniform"
 
 BETWEEN = {"2/2 to 3/3": (2, 3), "3/3 to 4/4": (3, 4)}
@@ -133,11 +136,18 @@ class RealStrategies:
         problem = SearchProblem(
             network=trained.network, candidates=trained.candidates, budgets=budgets
         )
-        strategy = GUIDED if name == ONE_SET else name
+        strategy = GUIDED if name in (ONE_SET, GRADIENT) else name
         options = EngineOptions(strategy=strategy, evaluations=evaluations, seed=part)
+        if name == GRADIENT:
+            starts = tuple(knapsack_policies(problem, self._hints))
+            options = replace(options, starts=starts, hints=self._hints)
         shortlist = max(1, self._plan.finalists)
         found = run_search(problem, scores, options=options, shortlist=shortlist)
         return [one.policy for one in found.shortlists[budgets.index(budget)]]
+
+    @cached_property
+    def _hints(self) -> LayerValues:
+        return gradient_values(self._trained)
 
     def _show(self, label: str, part: int, answers: dict[str, list[Policy]]) -> None:
         masks = self._judge.right([policies[part] for policies in answers.values()])
@@ -218,7 +228,7 @@ def difference(masks: Sequence[Masks], others: Sequence[Masks]) -> dict[str, Any
 
 
 def _names() -> list[str]:
-    return [*STRATEGIES, PAPER, ONE_SET]
+    return [*STRATEGIES, PAPER, ONE_SET, GRADIENT]
 
 
 def _budgets(trained: TrainedRun, labels: Sequence[str]) -> dict[str, Budget]:

@@ -20,6 +20,7 @@ from harness.search.journal import Journal, journal_header
 from harness.search.preparation import Prepared
 from harness.search.results import JOURNAL_FILE
 from harness.sensitivity import BATCH_SIZE, IMAGES, gradient_sensitivities, pair_values
+from harness.trained_run import TrainedRun
 
 GRADIENT = "gradient"
 
@@ -50,19 +51,18 @@ def start_of(ready: Prepared, start: str | None) -> Start:
     if start is None:
         return Start()
     if start == GRADIENT:
-        values = _gradient_values(ready)
+        values = gradient_values(ready.trained)
         policies = decided_by_rank_0(lambda: tuple(knapsack_policies(ready.problem, values)))
         return Start(policies=policies, hints=values)
     journal = Path(start) / JOURNAL_FILE
     return Start(policies=decided_by_rank_0(lambda: _best_of_archive(journal, ready.problem)))
 
 
-def _gradient_values(ready: Prepared) -> LayerValues:
+def gradient_values(trained: TrainedRun) -> LayerValues:
     """Return for each layer what its pairs of bits add to the score, by gradients."""
-    trained, candidates = ready.trained, ready.problem.candidates
     images = eval_batches(trained.splits.search, batch_size=BATCH_SIZE, limit=IMAGES)
-    sensitivities = gradient_sensitivities(trained.supernet, images, candidates=candidates)
-    return list(_by_pair(pair_values(sensitivities, candidates), candidates))
+    found = gradient_sensitivities(trained.supernet, images, candidates=trained.candidates)
+    return list(_by_pair(pair_values(found, trained.candidates), trained.candidates))
 
 
 def _by_pair(
