@@ -3,7 +3,8 @@
 Each strategy searches each budget once for each of several disjoint parts of the search split: on
 that part alone it is told scores, and the part's number is its seed. Answers are compared on the
 same test images with the best uniform policy within the budget. `guided, one set` searches all
-budgets with the evaluations that the others spend on each; `guided from gradients` starts from what gradients say.
+budgets with the evaluations that the others spend on each;
+`guided from gradients` begins with what gradients say.
 """
 
 from collections.abc import Callable, Sequence
