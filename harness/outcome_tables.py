@@ -54,6 +54,7 @@ def outcomes_table(outcomes: "list[SearchOutcome]") -> Table:
     for outcome in outcomes:
         rows = [
             ("found", outcome.best),
+            ("cheapest not told apart from it", outcome.cheapest_equal),
             ("best uniform within the budget", outcome.best_uniform),
             ("uniform at equal or higher cost", outcome.dearer_uniform),
         ]
@@ -254,6 +255,7 @@ def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, A
         **_score_json(outcome.score, outcome.predicted),
         **_predicted_json(outcome.predicted_accuracy),
         "policy_file": str(outcome.folder / "policy.json"),
+        "cheapest_equal": reported(outcome.cheapest_equal),
         "uniform_within": reported(outcome.best_uniform),
         "uniform_above": reported(outcome.dearer_uniform),
         "differs_from_uniform": outcome.is_told_apart,

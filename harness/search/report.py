@@ -5,8 +5,9 @@ uniform policies that spend the budget beside them, are scored again on the whol
 before one is chosen; the test split is read last, and decides nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,10 @@ class Report:
 
     best: ReportedPolicy
     """The most accurate policy within the budget, by the search split: the search's result."""
+    cheapest_equal: ReportedPolicy | None
+    """The cheapest finalist that the search split does not tell apart from `best` (McNemar), where
+    one is cheaper. It is not taken by itself: among few images it costs accuracy
+    (docs/results/strategies.md)."""
     best_uniform: ReportedPolicy | None
     """The most accurate uniform W/A policy within the budget, by the search split."""
     dearer_uniform: ReportedPolicy | None
@@ -87,10 +92,12 @@ def report(
 
     best = max(every_finalist, key=by_accuracy)
     best_uniform = max(uniform, key=by_accuracy, default=None)
+    cheapest_equal = _cheapest_equal(right, best, partial(budget.costs, network))
     dearer_uniform = _dearer_uniform(trained, budget, best)
     if dearer_uniform is not None and dearer_uniform not in right:
         right |= _right(trained, [dearer_uniform], "search", SILENCE, "")
-    rows = [policy for policy in (best, best_uniform, dearer_uniform) if policy is not None]
+    every_row = (best, cheapest_equal, best_uniform, dearer_uniform)
+    rows = [policy for policy in every_row if policy is not None]
     rows = list(dict.fromkeys(rows))
     tested = _right(trained, rows, "test", observer, f"{budget.text}: policies tested")
 
@@ -112,12 +119,24 @@ def report(
     assert chosen is not None
     return Report(
         best=chosen,
+        cheapest_equal=reported(cheapest_equal),
         best_uniform=reported(best_uniform),
         dearer_uniform=reported(dearer_uniform),
         is_told_apart=None
         if best_uniform is None
         else are_told_apart(tested[best], tested[best_uniform]),
     )
+
+
+def _cheapest_equal(
+    right: Mapping[Policy, NDArray[np.bool_]],
+    best: Policy,
+    costs_of: Callable[[Policy], tuple[int, ...]],
+) -> Policy | None:
+    """Return the cheapest policy that is not told apart from the best, if one is cheaper."""
+    equal = [policy for policy in right if not are_told_apart(right[best], right[policy])]
+    cheapest = min(equal, key=lambda policy: (costs_of(policy), -int(right[policy].sum())))
+    return cheapest if costs_of(cheapest) < costs_of(best) else None
 
 
 def _exceeds(one: Policy, other: Policy) -> bool:

@@ -58,6 +58,7 @@ FIGURES = SearchFigures(
 def outcome(budget: Budget, **changes) -> SearchOutcome:
     values = {
         "best": reported(MIXED, budget, 0.9),
+        "cheapest_equal": None,
         "best_uniform": reported(TWO, budget, 0.8),
         "dearer_uniform": reported(SIX, budget, 0.95),
         "is_told_apart": True,
@@ -154,6 +155,17 @@ def test_policies_that_the_test_images_do_not_tell_apart_are_called_so() -> None
     assert lines[4] == "found and best uniform: not told apart by the test images"
     same = outcome(budget, is_told_apart=False, best=reported(TWO, budget, 0.8))
     assert len(table_of([same])) == 4
+
+
+def test_the_cheapest_policy_that_is_as_good_is_shown() -> None:
+    budget = target_budget("75%", SIZED)
+    found = outcome(budget, cheapest_equal=reported(TWO, budget, 0.85))
+    lines = table_of([found])
+    assert lines[2].startswith("cheapest not told apart from it, 2/2")
+    assert "10.51K" in lines[2]
+    values = outcome_tables.outcomes_json(RUN, [found, outcome(budget)])
+    assert values["cheapest_equal"]["accuracy"]["test"] == 0.85
+    assert values["targets"][1]["cheapest_equal"] is None
 
 
 def layers_of(outcomes: list[SearchOutcome]) -> list[str] | None:

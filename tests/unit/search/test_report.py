@@ -182,3 +182,18 @@ def test_report_of_a_real_run_agrees_with_its_accuracies(trained):
         (f"{budget.text}: policies tested", len(rows)),
     ]
     assert all(task.done == task.total and task.has_ended for task in watcher.tasks)
+
+
+def test_the_cheapest_finalist_that_is_not_told_apart_is_reported():
+    budget = amount(MIXED)
+    cheapest = {MIXED: 900, CHEAPER: 899, TWO: 897}
+    found = report(MadeRun(cheapest), [MIXED, CHEAPER, TWO], budget)
+    assert found.best.policy == MIXED
+    # One or three images of a thousand: as many would differ by chance.
+    assert found.cheapest_equal.policy == TWO
+    assert found.cheapest_equal.costs < found.best.costs
+    # Twenty that only the best gets right are no chance.
+    apart = report(MadeRun({MIXED: 900, CHEAPER: 899, TWO: 880}), [MIXED, CHEAPER, TWO], budget)
+    assert apart.cheapest_equal.policy == CHEAPER
+    alone = report(MadeRun({MIXED: 900, CHEAPER: 870, TWO: 870}), [MIXED, CHEAPER, TWO], budget)
+    assert alone.cheapest_equal is None
