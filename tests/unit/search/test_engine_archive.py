@@ -195,3 +195,24 @@ def test_limits_that_exclude_each_other_say_what_each_would_need():
         EngineSearch(problem_of(budget_of(amounts)), EngineOptions())
     with pytest.raises(BudgetError, match=text):
         knapsack_policies(problem_of(budget_of(amounts)), values_of(NETWORK.candidates))
+
+
+@pytest.mark.parametrize("strategy", [name for name in STRATEGIES if name != "uniform"])
+def test_two_free_layers_are_enough_to_spend_every_evaluation(strategy):
+    network = network_of([(10, 10), (400, 50), (100, 900), (5, 5)])
+    low, high = least_cost(network, BITOPS), bitops(network, network.candidates.largest)
+    budget = budget_of({BITOPS: low + (high - low) // 2})
+    problem = SearchProblem(network=network, candidates=network.candidates, budgets=[budget])
+    asked = []
+
+    def evaluate(policies):
+        asked.extend(Policy(bits) for bits in policies.tolist())
+        return policies.astype(float).sum(axis=(1, 2)).tolist()
+
+    result = EngineSearch(problem, EngineOptions(strategy=strategy, evaluations=100)).run(evaluate)
+    assert result.num_evaluations == len(set(asked)) == len(asked) == 100
+    asked.clear()
+    EngineSearch(problem, EngineOptions(strategy=strategy, evaluations=1000)).run(evaluate)
+    free = [itertools.product(la.weight, la.act) for la in network.candidates.layers]
+    every = {Policy(bits) for bits in itertools.product(*free)}
+    assert {one for one in every if budget.allows(network, one)} <= set(asked)
