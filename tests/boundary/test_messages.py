@@ -21,6 +21,7 @@ from harness._search_rs import (
     Search,
     SearchError,
     StateError,
+    optimal_policies,
 )
 
 FREE = [2, 3, 4]
@@ -256,6 +257,19 @@ CASES: list[tuple[Callable[[], object], type[SearchError], dict[str, float], str
         "evaluation gave NoneType, not 6 numbers; return one float per policy",
     ),
     (
+        lambda: optimal_policies(net(), [[9_000]], [[1.0]]),
+        ScoreError,
+        {"found": 1, "expected": 2},
+        "values have 1 numbers for the layers, not 2; give one per pair of bits",
+    ),
+    (
+        lambda: optimal_policies(net(), [[9_000]], [[1.0], [*[1.0] * 5, float("nan"), *[1.0] * 3]]),
+        ScoreError,
+        {},
+        "value of layer conv at 3/4 bits is NaN, not a finite number; "
+        "give what it adds to the error",
+    ),
+    (
         lambda: Search(net(), [[9_000]], strategy="luck"),
         OptionError,
         {},
@@ -321,6 +335,18 @@ def test_every_error_of_the_engine_has_a_case() -> None:
     classes = {value for value in vars(_search_rs).values() if isinstance(value, type)}
     errors = {value for value in classes if issubclass(value, SearchError)}
     assert errors == {kind for _, kind, _, _ in CASES} | {SearchError}
+
+
+def test_limits_that_exclude_each_other_say_what_each_would_need() -> None:
+    with pytest.raises(BudgetError) as caught:
+        Search(opposed(), [[1200, 2]])
+    # 1200 is the least at 2/2 bits, which costs 6 of what falls; 2 of that needs 4/4.
+    assert caught.value.least == [4800, 6]
+    three = [costs(FREE, FREE), [[10 - weight - act for act in FREE] for weight in FREE]]
+    unlimited = Network([layer(FREE, *three, costs(FREE, FREE))], aggregates=["sum"] * 3)
+    with pytest.raises(BudgetError) as caught:
+        Search(unlimited, [[1200, 2, None]])
+    assert caught.value.least == [4800, 6, None]
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])

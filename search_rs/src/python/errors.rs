@@ -82,14 +82,20 @@ fn raised(py: Python<'_>, error: &CoreError) -> PyResult<PyErr> {
         | E::NoEvaluations => OptionError::new_err(text),
         E::NothingProposed { .. } | E::NotFinished | E::Busy => StateError::new_err(text),
     };
-    if let E::BudgetUnreachable { least, .. } = error {
-        exception.value(py).setattr("least", least.clone())?;
+    set_numbers(exception.value(py).as_any(), error)?;
+    Ok(exception)
+}
+
+/// Set what an error carries as attributes of its exception.
+fn set_numbers(exception: &Bound<'_, PyAny>, error: &CoreError) -> PyResult<()> {
+    if let CoreError::BudgetUnreachable { least, .. } = error {
+        exception.setattr("least", least.clone())?;
     }
     for (name, number) in error.numbers() {
         match number {
-            Number::Whole(whole) => exception.value(py).setattr(name, whole)?,
-            Number::Real(real) => exception.value(py).setattr(name, real)?,
+            Number::Whole(whole) => exception.setattr(name, whole)?,
+            Number::Real(real) => exception.setattr(name, real)?,
         }
     }
-    Ok(exception)
+    Ok(())
 }

@@ -38,12 +38,14 @@ const STRATEGIES: [(&str, Create); 6] = [
     ("guided", guided),
     ("greedy", greedy),
     ("knapsack", |problem, _, limit| {
-        let strategy = Box::new(KnapsackSearch::new(limit));
-        let part = Part { strategy, budget: None, tier: 0 };
-        spending(problem, limit, &FILLERS, vec![part])
+        Ok(spending(problem, limit, &FILLERS, for_all(KnapsackSearch::new(limit))))
     }),
-    ("evolution", |problem, _, limit| each_budget(problem, limit, &FILLERS[1..], evolution)),
-    ("random", |problem, _, limit| each_budget(problem, limit, &FILLERS[2..], random)),
+    ("evolution", |problem, _, limit| {
+        Ok(spending(problem, limit, &FILLERS[1..], for_each(problem, evolution)))
+    }),
+    ("random", |problem, _, limit| {
+        Ok(spending(problem, limit, &FILLERS[2..], for_each(problem, random)))
+    }),
     ("uniform", |_, _, _| Ok(Box::new(Uniform::default()))),
 ];
 
@@ -89,9 +91,8 @@ fn guided(
         refine_share: settings.refine_share,
         significance: settings.significance,
     };
-    let part = Part { strategy: Box::new(Guided::new(problem, own)), budget: None, tier: 0 };
     // It draws as far as its model tells policies apart; a small network may have more of them.
-    spending(problem, limit, &FILLERS[1..], vec![part])
+    Ok(spending(problem, limit, &FILLERS[1..], for_all(Guided::new(problem, own))))
 }
 
 fn greedy(
@@ -99,48 +100,47 @@ fn greedy(
     settings: &Settings,
     limit: Option<u64>,
 ) -> Result<Box<dyn Strategy>, SearchError> {
-    each_budget(problem, limit, &FILLERS, |problem, budget| {
-        let defaults = GreedySettings::default();
-        let own = GreedySettings {
-            error_weight: settings.error_weight,
-            // Under a limit exchanges may spend what is left.
-            exchange_limit: limit.unwrap_or(defaults.exchange_limit),
-            ..defaults
-        };
-        Ok(Box::new(Greedy::new(problem, budget, own)?))
-    })
+    let defaults = GreedySettings::default();
+    let own = GreedySettings {
+        error_weight: settings.error_weight,
+        // Under a limit exchanges may spend what is left.
+        exchange_limit: limit.unwrap_or(defaults.exchange_limit),
+        ..defaults
+    };
+    let part = |budget| {
+        let strategy = Box::new(Greedy::new(problem, budget, own.clone())?);
+        Ok(Part { strategy, budget: Some(budget), tier: 0 })
+    };
+    let parts = (0..problem.budgets.len()).map(part).collect::<Result<_, SearchError>>()?;
+    Ok(spending(problem, limit, &FILLERS, parts))
 }
 
 /// Sets up a strategy for one of a problem's budgets.
-type ForBudget = fn(&Problem, usize) -> Result<Box<dyn Strategy>, SearchError>;
+type ForBudget = fn(&Problem, usize) -> Box<dyn Strategy>;
 
 /// What spends evaluations that are left over, tier by tier: each goes on where the one before it finds
 /// hardly anything new.
-const FILLERS: [ForBudget; 3] = [evolution, random, enumeration];
+const FILLERS: [ForBudget; 3] =
+    [evolution, random, |problem, budget| Box::new(Enumeration::new(problem, budget))];
 
-fn evolution(problem: &Problem, budget: usize) -> Result<Box<dyn Strategy>, SearchError> {
-    Ok(Box::new(Evolution::new(problem, budget)))
+fn evolution(problem: &Problem, budget: usize) -> Box<dyn Strategy> {
+    Box::new(Evolution::new(problem, budget))
 }
 
-fn random(problem: &Problem, budget: usize) -> Result<Box<dyn Strategy>, SearchError> {
-    Ok(Box::new(Random::new(problem, budget)))
+fn random(problem: &Problem, budget: usize) -> Box<dyn Strategy> {
+    Box::new(Random::new(problem, budget))
 }
 
-fn enumeration(problem: &Problem, budget: usize) -> Result<Box<dyn Strategy>, SearchError> {
-    Ok(Box::new(Enumeration::new(problem, budget)))
+/// Return one strategy for all budgets as the parts of a search.
+fn for_all(strategy: impl Strategy + 'static) -> Vec<Part> {
+    vec![Part { strategy: Box::new(strategy), budget: None, tier: 0 }]
 }
 
-/// Return a strategy that serves one budget after the other and spends what is left over.
-fn each_budget(
-    problem: &Problem,
-    limit: Option<u64>,
-    fillers: &[ForBudget],
-    create: impl Fn(&Problem, usize) -> Result<Box<dyn Strategy>, SearchError>,
-) -> Result<Box<dyn Strategy>, SearchError> {
+/// Return a strategy for each budget as the parts of a search.
+fn for_each(problem: &Problem, create: ForBudget) -> Vec<Part> {
     let budgets = 0..problem.budgets.len();
-    let part =
-        |budget| Ok(Part { strategy: create(problem, budget)?, budget: Some(budget), tier: 0 });
-    spending(problem, limit, fillers, budgets.map(part).collect::<Result<_, _>>()?)
+    let part = |budget| Part { strategy: create(problem, budget), budget: Some(budget), tier: 0 };
+    budgets.map(part).collect()
 }
 
 /// Return some parts; under a limit the fillers spend what they leave over.
@@ -149,11 +149,13 @@ fn spending(
     limit: Option<u64>,
     fillers: &[ForBudget],
     mut parts: Vec<Part>,
-) -> Result<Box<dyn Strategy>, SearchError> {
+) -> Box<dyn Strategy> {
     for (filler, tier) in fillers.iter().zip(1..).filter(|_| limit.is_some()) {
-        for budget in 0..problem.budgets.len() {
-            parts.push(Part { strategy: filler(problem, budget)?, budget: Some(budget), tier });
-        }
+        let budgets = 0..problem.budgets.len();
+        parts.extend(budgets.map(|budget| {
+            let strategy = filler(problem, budget);
+            Part { strategy, budget: Some(budget), tier }
+        }));
     }
-    Ok(Box::new(Parts::new(parts)))
+    Box::new(Parts::new(parts))
 }

@@ -2,7 +2,7 @@
 //!
 //! Stages, in order:
 //!
-//! 1. anchors: the start and the uniform policies within the budget are scored;
+//! 1. anchors: the start, policies from outside and the uniform ones within the budget are scored;
 //! 2. climbs: from the best anchors, moves up spend the slack below the budget;
 //! 3. descent from the start to the budget;
 //! 4. ascent: moves up from where the descent ended, and from a better policy met on the way;

@@ -30,8 +30,8 @@ pub(super) fn of(model: &Model, problem: &Problem, policy: &Policy) -> Vec<Margi
         let rise = |values: &PairValues| {
             values.of_layer(network, layer, after) - values.of_layer(network, layer, before)
         };
-        let drawn: Vec<f64> = draws.iter().map(rise).collect();
-        let difference = Prediction { score: rise(&expected), deviation: variance(&drawn).sqrt() };
+        let rises: Vec<f64> = draws.iter().map(rise).collect();
+        let difference = Prediction { score: rise(&expected), deviation: variance(&rises).sqrt() };
         found.extend(sides.iter().map(|&(layer_index, side)| {
             let change = Change { layer_index, side, from: change.from, to: change.to };
             Marginal { change, difference }
