@@ -235,6 +235,23 @@ def _answer_json(network: NetworkSpec, one: "ArchiveAnswer") -> dict[str, Any]:
     }
 
 
+def _moves_json(network: NetworkSpec, outcome: "SearchOutcome") -> list[dict[str, Any]] | None:
+    """Return what each single move from the policy found should change: why it is as it is."""
+    if outcome.marginals is None:
+        return None
+    return [
+        {
+            "name": network.layers[one.layer_index].name,
+            "side": one.side,
+            "from_bits": one.bits_from,
+            "to_bits": one.bits_to,
+            "score": one.difference,
+            "deviation": one.deviation,
+        }
+        for one in outcome.marginals
+    ]
+
+
 def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, Any]:
     def reported(item: "ReportedPolicy | None") -> dict[str, Any] | None:
         if item is None:
@@ -254,6 +271,7 @@ def _outcome_json(network: NetworkSpec, outcome: "SearchOutcome") -> dict[str, A
         "seconds": outcome.search.seconds,
         **_score_json(outcome.score, outcome.predicted),
         **_predicted_json(outcome.predicted_accuracy),
+        "moves": _moves_json(network, outcome),
         "policy_file": str(outcome.folder / "policy.json"),
         "cheapest_equal": reported(outcome.cheapest_equal),
         "uniform_within": reported(outcome.best_uniform),

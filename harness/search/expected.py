@@ -1,6 +1,11 @@
 """What a number of evaluations buys, said before a search begins."""
 
+from statistics import NormalDist
+
 from harness._search_rs import SearchStatus
+
+NORMAL_95 = NormalDist().inv_cdf(0.975)
+"""Standard errors in half of a 95 % interval."""
 
 MINUTE, HOUR = 60, 3600
 
@@ -54,9 +59,19 @@ def how_it_stands(status: SearchStatus, num_images: int) -> str:
         status: Of the engine's search.
         num_images: How many images score a policy; scores are shown as means over them.
     """
-    best = [score / num_images for score in status.best_scores if score is not None]
+    pairs = zip(status.best_scores, status.best_errors, strict=True)
+    best = [
+        _with_half_width(score / num_images, error and error / num_images)
+        for score, error in pairs
+        if score is not None
+    ]
     words = [status.phase]
-    words += [f"best {', '.join(f'{score:.4g}' for score in best)}"] if best else []
+    words += [f"best {', '.join(best)}"] if best else []
     if status.model_error is not None:
         words.append(f"model off by {status.model_error / num_images:.2g}")
     return "; ".join(words)
+
+
+def _with_half_width(score: float, error: float | None) -> str:
+    """Return a score with half of its 95 % interval, where its standard error is known."""
+    return f"{score:.4g}" if error is None else f"{score:.4g} ± {NORMAL_95 * error:.1g}"

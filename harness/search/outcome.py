@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.observer import SILENCE, Observer
 from harness.problem.budget import Budget
-from harness.search.engine import Found
+from harness.search.engine import Found, Marginal
 from harness.search.predicted import Expectations, PredictedAccuracy, SideEffects
 from harness.search.report import Report, report
 from harness.search.request import Target
@@ -39,6 +39,9 @@ class SearchOutcome(Report):
     """Mean score measured on the images for proposals; None where it was not."""
     predicted: tuple[float, float] | None
     """Mean score that the model expects of the policy, with its standard deviation."""
+    marginals: list[Marginal] | None
+    """What one candidate more or fewer should change, side by side, in mean scores; None without a
+    model."""
     predicted_accuracy: PredictedAccuracy | None
     """On the images for proposals, by a model of the counts of wrong images."""
 
@@ -72,5 +75,6 @@ def outcome_of(
         folder=target.folder,
         score=None if score is None else score / expected.num_images,
         predicted=expected.score(best),
+        marginals=expected.marginals(best),
         predicted_accuracy=expected.accuracy(best),
     )

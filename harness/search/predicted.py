@@ -4,7 +4,7 @@ The engine's model of scores is additive, so it also says what each side of a la
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import NormalDist
 
@@ -12,7 +12,7 @@ from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.problem.significance import LEVEL
 from harness.problem.ties import SIDES, Side, group_of_side
-from harness.search.engine import EngineOptions, EngineSearch, Found
+from harness.search.engine import EngineOptions, EngineSearch, Found, Marginal
 from harness.search.engine_form import SearchProblem
 
 MODELLED = "guided"
@@ -98,6 +98,20 @@ class Expectations:
         start, *others = (mean for mean, _ in found)
         added = [(mean - start) / self.num_images for mean in others]
         return list(zip(added[::2], added[1::2], strict=True))
+
+    def marginals(self, policy: Policy) -> list[Marginal] | None:
+        """Return what each side's next candidates should change in the mean score of a policy."""
+        found = self._scores.marginals(policy)
+        if found is None:
+            return None
+        return [
+            replace(
+                one,
+                difference=one.difference / self.num_images,
+                deviation=one.deviation / self.num_images,
+            )
+            for one in found
+        ]
 
     @cached_property
     def _scores(self) -> EngineSearch:

@@ -14,6 +14,7 @@ from harness.problem.budget import Budget, Limit, format_amount, parse_budget, t
 from harness.problem.cost import Resource, bitops, same_bits_policy, weight_bytes
 from harness.problem.policy import Policy
 from harness.problem.units import PICO, TIME_UNITS
+from harness.search.engine import Marginal
 from harness.search.from_archive import ArchiveAnswer
 from harness.search.outcome import SearchFigures, SearchOutcome
 from harness.search.predicted import PredictedAccuracy
@@ -55,6 +56,9 @@ FIGURES = SearchFigures(
 )
 
 
+MOVE = Marginal(layer_index=1, side="act", bits_from=4, bits_to=3, difference=0.25, deviation=0.125)
+
+
 def outcome(budget: Budget, **changes) -> SearchOutcome:
     values = {
         "best": reported(MIXED, budget, 0.9),
@@ -65,6 +69,7 @@ def outcome(budget: Budget, **changes) -> SearchOutcome:
         "budget": budget,
         "search": FIGURES,
         "predicted": (0.125, 0.25),
+        "marginals": [MOVE],
         "predicted_accuracy": PredictedAccuracy(accuracy=0.55, interval=(0.5, 0.625)),
         "score": 0.5,
         "folder": Path("runs/made/search/guided_75pct"),
@@ -203,6 +208,15 @@ def test_json_says_what_was_expected_and_what_is_left() -> None:
     assert values["layers"][1] == {
         "name": "a", "score_of_fewest_weight_bits": 0.25, "score_of_fewest_act_bits": 0.5
     }  # fmt: skip
+    assert values["moves"] == [
+        {
+            "name": "a", "side": "act", "from_bits": 4, "to_bits": 3, "score": 0.25,
+            "deviation": 0.125,
+        }
+    ]  # fmt: skip
+    assert (
+        outcome_tables.outcomes_json(RUN, [outcome(first.budget, marginals=None)])["moves"] is None
+    )
     unknown = dataclasses.replace(first, search=dataclasses.replace(FIGURES, effects=None))
     assert outcome_tables.outcomes_json(RUN, [unknown])["layers"] is None
 
