@@ -1,0 +1,92 @@
+"""What a search begins with: gradients, or another search's best policies."""
+
+import pytest
+
+from harness.errors import RunError
+from harness.search import driver
+from harness.search.engine import knapsack_policies
+from harness.search.journal import Journal, journal_header
+from harness.search.preparation import prepared
+from harness.search.request import SearchOptions
+from harness.search.results import JOURNAL_FILE
+from harness.search.starts import WARM_POLICIES, gradient_values, start_of
+
+TARGETS = ["30%", "60%"]
+
+
+@pytest.fixture
+def ready(trained, tmp_path):
+    out = tmp_path / "ready"
+    with prepared(trained.run, TARGETS, out=out, options=SearchOptions()) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def searched(trained, tmp_path_factory):
+    out = tmp_path_factory.mktemp("searched")
+    options = SearchOptions(strategy="random", evaluations=60)
+    driver.search(trained.run, TARGETS, out=out, options=options)
+    return out
+
+
+def test_without_a_start_there_is_none(ready):
+    start = start_of(ready, None)
+    assert (start.policies, start.hints) == ((), None)
+
+
+def test_gradients_give_a_policy_for_each_budget_and_hints_for_every_pair(ready):
+    start = start_of(ready, "gradient")
+    network = ready.trained.network
+    assert len(start.policies) == len(TARGETS)
+    for policy, target in zip(start.policies, ready.targets, strict=True):
+        assert target.budget.allows(network, policy)
+    assert list(start.policies) == knapsack_policies(ready.problem, start.hints)
+    for layer, values in zip(ready.problem.candidates.layers, start.hints, strict=True):
+        assert values.keys() == {(w, a) for w in layer.weight for a in layer.act}
+        assert values[layer.weight[0], layer.act[0]] == 0
+    # The same again: a search that is gone on with begins alike.
+    assert gradient_values(ready.trained) == start.hints
+
+
+def test_the_best_policies_of_another_search_are_scored_first(ready, searched):
+    start = start_of(ready, str(searched))
+    assert start.hints is None
+    assert 0 < len(start.policies) <= WARM_POLICIES * len(TARGETS)
+    header = journal_header(searched / JOURNAL_FILE)
+    journal = Journal(
+        searched / JOURNAL_FILE, header, ready.problem.candidates, num_folds=header.pop("folds")
+    )
+    scores = {policy: sum(row) for one in journal.read() for policy, row in one.scores.items()}
+    for target in ready.targets:
+        within = [one for one in scores if target.budget.allows(ready.trained.network, one)]
+        assert min(within, key=lambda one: (scores[one], one)) in start.policies
+
+
+def test_a_search_of_another_network_is_no_start(ready, searched, tmp_path):
+    header = journal_header(searched / JOURNAL_FILE)
+    header["network"] = "0" * 16
+    folds = header.pop("folds")
+    Journal(tmp_path / JOURNAL_FILE, header, ready.problem.candidates, num_folds=folds).recover()
+    with pytest.raises(RunError, match="is of another network, so its policies mean nothing here"):
+        start_of(ready, str(tmp_path))
+    with pytest.raises(RunError, match=r"journal .* cannot be read: no such file"):
+        start_of(ready, str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("strategy", ["guided", "greedy", "evolution"])
+def test_a_search_scores_its_start_first(trained, tmp_path, strategy):
+    options = SearchOptions(strategy=strategy, evaluations=30, start="gradient")
+    (outcome,) = driver.search(trained.run, ["40%"], out=tmp_path, options=options)
+    with prepared(trained.run, ["40%"], out=tmp_path / "x", options=options) as again:
+        (start,) = start_of(again, "gradient").policies
+    header = journal_header(tmp_path / JOURNAL_FILE)
+    folds = header.pop("folds")
+    journal = Journal(tmp_path / JOURNAL_FILE, header, trained.candidates, num_folds=folds)
+    first = [policy for record in journal.read() for policy in record.scores][:30]
+    assert start in first
+    assert outcome.search.evaluations == 30
+    # It is another search than one without a start, and goes on as itself.
+    before = (tmp_path / JOURNAL_FILE).read_bytes()
+    more = SearchOptions(strategy=strategy, evaluations=30, start="gradient", resume=True)
+    driver.search(trained.run, ["40%"], out=tmp_path, options=more)
+    assert (tmp_path / JOURNAL_FILE).read_bytes() == before
