@@ -13,7 +13,6 @@ Seconds are those of the processor, on one thread.
 """
 
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -43,8 +42,6 @@ from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
-logger = logging.getLogger(__name__)
-
 CONFIGS = Path("configs/train")
 RESULTS = Path("docs/results")
 RESULTS_FORMAT = FileFormat(name="results of the searches' speed")
@@ -73,7 +70,7 @@ def main(  # noqa: PLR0913 - each is an option
         comparison = Comparison(load_run(one), images=images, recalibrate_images=recalibrate_images)
         result: dict[str, Any] = {}
         for result in comparison.results(seeds):
-            logger.info("%s", json.dumps(result["seeds"][-1]))
+            typer.echo(json.dumps(result["seeds"][-1]), err=True)
             if full or run:
                 _keep(result)
         results.append(result)

@@ -1,9 +1,10 @@
 """Scores and right images of many policies on one split, exact and repeatable over ranks.
 
 Images are read once for all policies: the loop is batches outside, policies inside. The batches
-are fixed by the data and the batch size alone. Each rank evaluates whole batches; ranks exchange
-what each batch gave, zero where it was another's, and add the batches in order. So what a policy is
-given never depends, in any bit, on how many policies, ranks or workers share the work.
+are fixed by the data and the batch size alone. Each rank evaluates policies of its own, which share
+most among themselves, or, of fewer policies than ranks, batches of its own; ranks exchange what
+each batch gave each policy, zero where it was another's, and add the batches in order. So what a
+policy is given never depends, in any bit, on how many policies, ranks or workers share the work.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -32,6 +32,7 @@ from harness.scores import (
     num_wrong_images,
     score_of_images,
 )
+from harness.shares import OnProgress, Share, over_ranks, share_of_batches, share_of_policies
 
 MAX_POLICIES = 256
 """At most this many policies take turns on a batch: each holds some hundred kB of statistics."""
@@ -44,9 +45,6 @@ MAX_TEACHER_BYTES = 64 * 2**20
 
 OTHER_SUMS = 3
 """What is summed beside the parts of a score; whole numbers below 2**53, exact as floats."""
-
-OnProgress = Callable[[float], None]
-"""Takes how many policies' worth of work was done since the last call."""
 
 Measure = Callable[[HeldBatch, Iterator[Tensor]], None]
 """Takes a batch and the logits of each policy on it, and keeps what is wanted on the device."""
@@ -131,25 +129,26 @@ class PolicyScorer:
 
         The last column counts those of the max policy.
         """
-        on_batch = _progress_of_batches(
-            len(policies), self._batches, self._recalibration, on_progress
-        )
-        inputs = _encoded(self._supernet, policies, self._recalibration, on_batch=on_batch)
+        share = share_of_policies(policies, self._supernet.network)
+        on_batch = share.progress(on_progress, self._batches, self._recalibration)
+        own = [policies[place] for place in share.places]
+        inputs = _encoded(self._supernet, own, self._recalibration, on_batch=on_batch)
         shape = len(policies), len(self._batches), folds + OTHER_SUMS
         by_batch = torch.zeros(shape, dtype=torch.float64, device=_device(self._supernet))
 
         def measure(batch: HeldBatch, logits_by_policy: Iterator[Tensor]) -> None:
             teacher = None if self._teacher is None else self._teacher.log_probabilities(batch)
-            for row, logits in zip(by_batch[:, batch.index], logits_by_policy, strict=True):
+            for place, logits in zip(share.places, logits_by_policy, strict=True):
+                row = by_batch[place, batch.index]
                 values = score_of_images(self._score, logits, batch.labels, teacher=teacher)
                 row[:folds] = fold_sums(values, first=batch.first, folds=folds)
                 row[folds] = num_wrong_images(logits, batch.labels)
                 row[folds + 1] = _num_spoiled(logits)
-            if teacher is not None:
-                by_batch[:, batch.index, folds + 2] = _num_spoiled(teacher)
+                if teacher is not None:
+                    row[folds + 2] = _num_spoiled(teacher)
 
-        _evaluate(self._supernet, inputs, self._batches, measure, on_batch=on_batch)
-        sums = _over_ranks(by_batch).cpu().numpy()
+        _evaluate(self._supernet, inputs, self._batches, measure, share=share, on_batch=on_batch)
+        sums = over_ranks(by_batch).cpu().numpy()
         # Batch by batch: `sum` adds in an order of its own, and in another one elsewhere.
         total = np.zeros((len(policies), folds + OTHER_SUMS))
         for batch_index in range(len(self._batches)):
@@ -223,9 +222,11 @@ def right_by_policy(
     training = None if recalibration is None else hold(recalibration)
     masks = [np.zeros((0, batches.num_images), dtype=np.bool_)]
     for some in _groups(policies, result_bytes=batches.num_images):
-        on_batch = _progress_of_batches(len(some), scored, training, on_progress)
-        inputs = _encoded(supernet, some, training, on_batch=on_batch)
-        right, num_spoiled = _right_images(supernet, inputs, scored, on_batch=on_batch)
+        share = share_of_policies(some, supernet.network)
+        on_batch = share.progress(on_progress, scored, training)
+        own = [some[place] for place in share.places]
+        inputs = _encoded(supernet, own, training, on_batch=on_batch)
+        right, num_spoiled = _right_images(supernet, inputs, scored, share=share, on_batch=on_batch)
         _check_finite(num_spoiled, [_words(supernet, policy) for policy in some])
         masks.append(right)
     return np.concatenate(masks)
@@ -241,7 +242,7 @@ def count_wrong(model: nn.Module, batches: EvalBatches) -> int:
     """
     model.eval()
     held = HeldBatches(batches, _device(model), max_bytes=0)
-    right, num_spoiled = _right_images(model, [None], held)
+    right, num_spoiled = _right_images(model, [None], held, share=share_of_batches(1))
     _check_finite(num_spoiled, ["the float network"])
     return int((~right).sum())
 
@@ -256,23 +257,25 @@ def _right_images(
     policies: Sequence[PolicyInputs | None],
     batches: HeldBatches,
     *,
+    share: Share,
     on_batch: Callable[[], None] | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
     """Return (policies, images) which are right, and (policies,) how many have no finite logits."""
     device = _device(model)
     # Whole numbers, that ranks can add them: one of them has an image, the others a zero.
-    right = torch.zeros(len(policies), batches.num_images, dtype=torch.uint8, device=device)
-    num_spoiled = torch.zeros(len(policies), dtype=torch.int64, device=device)
+    shape = share.num_policies, batches.num_images
+    right = torch.zeros(shape, dtype=torch.uint8, device=device)
+    num_spoiled = torch.zeros(share.num_policies, dtype=torch.int64, device=device)
 
     def measure(batch: HeldBatch, logits_by_policy: Iterator[Tensor]) -> None:
-        places = slice(batch.first, batch.first + len(batch.labels))
-        for index, logits in enumerate(logits_by_policy):
-            right[index, places] = logits.argmax(dim=1) == batch.labels
-            num_spoiled[index] += _num_spoiled(logits)
+        images = slice(batch.first, batch.first + len(batch.labels))
+        for place, logits in zip(share.places, logits_by_policy, strict=True):
+            right[place, images] = logits.argmax(dim=1) == batch.labels
+            num_spoiled[place] += _num_spoiled(logits)
 
-    _evaluate(model, policies, batches, measure, on_batch=on_batch)
-    masks: NDArray[np.bool_] = _over_ranks(right).cpu().numpy().astype(np.bool_)
-    return masks, _over_ranks(num_spoiled).cpu().numpy()
+    _evaluate(model, policies, batches, measure, share=share, on_batch=on_batch)
+    masks: NDArray[np.bool_] = over_ranks(right).cpu().numpy().astype(np.bool_)
+    return masks, over_ranks(num_spoiled).cpu().numpy()
 
 
 def _evaluate(
@@ -281,12 +284,14 @@ def _evaluate(
     batches: HeldBatches,
     measure: Measure,
     *,
+    share: Share,
     on_batch: Callable[[], None] | None = None,
 ) -> None:
-    """Measure every policy on this rank's share of the batches; nothing waits for the device."""
-    rank, world_size = _rank_and_world_size()
+    """Measure this rank's policies on its share of the batches; nothing waits for the device."""
+    if not policies:
+        return
     run = _together(model, policies)
-    for batch in batches.share(rank=rank, world_size=world_size):
+    for batch in batches.share(rank=share.rank, world_size=share.world_size):
         measure(batch, iter(run(batch.images)))
         if on_batch is not None:
             on_batch()
@@ -311,7 +316,7 @@ def _encoded(
 ) -> list[PolicyInputs]:
     """Return policies with quantized weights, and statistics of their own where they are wanted."""
     inputs = supernet.encode_standing(policies)
-    if recalibration is None:
+    if recalibration is None or not policies:
         return inputs
     images = (batch.images for batch in recalibration.share(rank=0, world_size=1))
     return with_reestimated_statistics(supernet, inputs, images, on_batch=on_batch)
@@ -347,30 +352,5 @@ def _words(supernet: Supernet, policy: Policy) -> str:
     return f"policy {label or ' '.join(f'{weight}/{act}' for weight, act in policy)}"
 
 
-def _progress_of_batches(
-    num_policies: int,
-    batches: HeldBatches,
-    recalibration: HeldBatches | None,
-    on_progress: OnProgress | None,
-) -> Callable[[], None] | None:
-    """Return what to call after each batch of images, recalibration included."""
-    if on_progress is None:
-        return None
-    rank, world_size = _rank_and_world_size()
-    num_batches = len(range(rank, len(batches), world_size)) + len(recalibration or ())
-    return lambda: on_progress(num_policies / num_batches)
-
-
-def _rank_and_world_size() -> tuple[int, int]:
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-
-
 def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
-
-
-def _over_ranks(results: Tensor) -> Tensor:
-    """Return the sum over ranks; exact, of whole numbers or of one number and zeros."""
-    if dist.is_initialized():
-        dist.all_reduce(results)
-    return results

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.accuracy import OnProgress, PolicyScorer, accuracy_of, right_by_policy
+from harness.accuracy import PolicyScorer, accuracy_of, right_by_policy
 from harness.checkpoint import load_supernet
 from harness.data import (
     EvalBatches,
@@ -36,6 +36,7 @@ from harness.run.folder import RunDir
 from harness.run.state_file import load_state
 from harness.runtime import create_accelerator, lay_channels_last
 from harness.scores import PolicyScores
+from harness.shares import OnProgress
 
 logger = logging.getLogger(__name__)
 

@@ -7,8 +7,10 @@ part, the fewest go on first, so of n policies at most log2(n) + 1 partings wait
 """
 
 from collections.abc import Hashable, Sequence
+from itertools import accumulate, pairwise, takewhile
 from typing import NamedTuple
 
+from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
 from harness.quant.segments import Given, SegmentedNetwork
 
@@ -66,3 +68,33 @@ def ordered(columns: Sequence[Sequence[int]], places: Sequence[int]) -> list[int
             # Where the most go on comes last: what they read is dropped as they read it.
             waiting += [(part, depth) for part in sorted(parts, key=len, reverse=True)]
     return done
+
+
+def split_by_work(
+    policies: Sequence[Policy], layer_work: Sequence[int], *, num_parts: int
+) -> list[list[int]]:
+    """Return the places of policies in parts of like work, each sharing as much as it can.
+
+    Policies stand in the order of their bits, layer by layer, and each part is a run of them. What
+    a policy adds is the work from the first layer on in which it differs from the one before it.
+
+    Args:
+        policies: Any.
+        layer_work: What each layer costs, in any unit, at least 1, in the order of execution.
+        num_parts: At least 1. The first part is empty only where there are no policies.
+    """
+    order = sorted(range(len(policies)), key=lambda place: policies[place].bits)
+    # By layer: the work from it on; behind the last one nothing.
+    work_from = list(accumulate(reversed(layer_work), initial=0))[::-1]
+    alike = [_num_alike(policies[one], policies[other]) for one, other in pairwise(order)]
+    done = list(accumulate((work_from[count] for count in alike), initial=work_from[0]))
+    parts: list[list[int]] = [[] for _ in range(num_parts)]
+    for place, before in zip(order, [0, *done], strict=False):
+        parts[num_parts * before // (done[-1] + 1)].append(place)
+    return parts
+
+
+def _num_alike(one: Policy, other: Policy) -> int:
+    """Return how many layers two policies have alike from the first on."""
+    pairs = zip(one, other, strict=True)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))

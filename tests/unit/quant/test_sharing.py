@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.problem.policy import Policy
 from harness.quant.segments import IMAGES
-from harness.quant.sharing import alike, ordered
+from harness.quant.sharing import alike, ordered, split_by_work
 from harness.training.policy_sampler import sample_policy
 
 TRIES = st.lists(
@@ -97,3 +97,42 @@ def test_segments_end_where_policies_can_part_and_nowhere_else() -> None:
     layers = ["stem", "conv1", "reduce", "expand", "conv2", "shortcut", "fc"]
     # The sum reads two branches, neither of which says what the other one computes.
     assert names == [*layers[:-1], "add", "fc"]
+
+
+def shared_work(policies: list[Policy], layer_work: list[int]) -> int:
+    """Return the work of all different beginnings of policies, each done once."""
+    beginnings = {one.bits[: at + 1] for one in policies for at in range(len(layer_work))}
+    return sum(layer_work[len(beginning) - 1] for beginning in beginnings)
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(2, 4), st.just(2)), min_size=5, max_size=5).map(Policy),
+        max_size=40,
+    ),
+    st.lists(st.integers(1, 9), min_size=5, max_size=5),
+    st.integers(1, 5),
+)
+def test_parts_hold_each_policy_once_and_none_does_much_more_than_its_share(
+    policies, layer_work, num_parts
+) -> None:
+    parts = split_by_work(policies, layer_work, num_parts=num_parts)
+    assert len(parts) == num_parts
+    assert sorted(place for part in parts for place in part) == list(range(len(policies)))
+    assert bool(parts[0]) == bool(policies)
+    total, one_policy = shared_work(policies, layer_work), sum(layer_work)
+    for part in parts:
+        # A run that begins within its share does at most one policy more, and its own beginning.
+        work = shared_work([policies[place] for place in part], layer_work)
+        assert work <= total / num_parts + 2 * one_policy
+    runs = [sorted(policies[place].bits for place in part) for part in parts if part]
+    assert all(one[-1] <= other[0] for one, other in itertools.pairwise(runs))
+
+
+def test_moves_of_early_layers_weigh_more_than_those_of_late_ones() -> None:
+    base = [(4, 4)] * 8
+    moves = [Policy([*base[:at], (3, 4), *base[at + 1 :]]) for at in range(8)]
+    first, second = split_by_work(moves, [1] * 8, num_parts=2)
+    # Those that leave early: 8 + 7 + 6 of 36 layers, and what the others add to them.
+    assert sorted(first) == [0, 1, 2]
+    assert sorted(second) == [3, 4, 5, 6, 7]
