@@ -24,8 +24,14 @@ from torch import nn
 
 FOLDER = Path(__file__).parent
 RUNS = {int(path.name.removeprefix("format")): path for path in (FOLDER / "runs").iterdir()}
-"""Folders of the same two runs, `finished` and `stopped`, by the format of their checkpoints."""
+"""Folders of the same two runs, `finished` and `stopped`, by the format of their configuration."""
 FINISHED = RUNS[1] / "finished"
+
+LAST_CHECKPOINT_FORMAT = 3
+"""Checkpoints had the format of the configuration up to this one, and have kept it since."""
+
+LAST_OF_COUNTS = 3
+"""Last format whose searches noted errors alone, each in a journal of its own."""
 
 LAST_WITHOUT_EXACT_CLIP_ENDS = 2
 """Last format whose runs were recorded before."""

@@ -1,9 +1,10 @@
-"""Record a finished, searched run and a stopped one: `python tests/golden/record.py format3`.
+"""Record a finished, searched run and a stopped one: `python tests/golden/record.py format4`.
 
 With `exact_clip_ends` the losses and weights of these runs, where the method itself was mended.
 
-To be run when a format of a run's files has changed, by one thread; the folders of older formats
-stay, and the tests go over all of them.
+To be run when a format of a run's files has changed, by one thread; a folder is named after the
+format of the configuration. Those of older formats stay, and the tests go over all of them. Their
+tensors are the same bytes since format 3, so a repository keeps them once.
 """
 
 import contextlib

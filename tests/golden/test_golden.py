@@ -15,6 +15,8 @@ from golden_files import (
     CE_TOLERANCE,
     FINISHED,
     KL_TOLERANCE,
+    LAST_CHECKPOINT_FORMAT,
+    LAST_OF_COUNTS,
     LAST_WITHOUT_EXACT_CLIP_ENDS,
     RUNS,
     golden,
@@ -41,12 +43,14 @@ from harness.search.driver import search
 from harness.search.engine import STRATEGIES, EngineOptions, run_search
 from harness.search.engine_form import SearchProblem
 from harness.search.request import SearchOptions
-from harness.trained_run import load_run
+from harness.trained_run import TrainedRun, load_run
 from harness.training import loop
 from harness.training.assemble import assemble
 from harness.training.resume import decide_start
 from harness.training.trainer import train
 
+COUNTED = [version for version in sorted(RUNS) if version <= LAST_OF_COUNTS]
+SCORED = [version for version in sorted(RUNS) if version > LAST_OF_COUNTS]
 EMA = "checkpoints/step_00000020/ema.safetensors"
 
 
@@ -59,7 +63,7 @@ def tiny(monkeypatch):
 
 @pytest.fixture(params=sorted(RUNS))
 def written_in(request):
-    """Each format of checkpoints that a golden run was written in."""
+    """Each format of the configuration that a golden run was written in."""
     return request.param
 
 
@@ -95,6 +99,10 @@ def counted(folder):
 def evaluated(folder):
     """Return the policies that searches of a folder had evaluated."""
     return journalled(folder, "scores").keys()
+
+
+def nothing_is_scored(*_, **__):
+    raise AssertionError("what was scored before is scored again")
 
 
 def check_losses(found, rows, names):
@@ -170,7 +178,7 @@ def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopp
     assert newest_checkpoint(run) != start.checkpoint
     last = max(RUNS)
     for checkpoint, version in ((start.checkpoint, written_in), (newest_checkpoint(run), last)):
-        assert written_format(checkpoint) == version
+        assert written_format(checkpoint) == min(version, LAST_CHECKPOINT_FORMAT)
         check_configuration(checkpoint, run.load_config())
     # As it was before there was such a key, in a run from that time.
     assert run.load_config().quant.keep_float == (() if written_in == 1 else ("Conv1d",))
@@ -205,6 +213,9 @@ def test_old_run_is_evaluated_as_it_was(finished, written_in):
     is_old = written_in <= LAST_WITHOUT_EXACT_CLIP_ENDS
     key = "accuracy" if is_old else "accuracy_since_exact_clip_ends"
     expected = golden("evaluation.json")[key]
+    if written_in > LAST_OF_COUNTS:  # Its search went by another score, and found another policy.
+        found = json.loads((finished.path / "search/greedy_30pct/policy.json").read_text())
+        expected = {**expected, "found": found["accuracy"]["test"]}
     policies = [
         load_policy(finished.path / "search/greedy_30pct/policy.json", network)
         if label == "found"
@@ -218,6 +229,7 @@ def test_old_run_is_evaluated_as_it_was(finished, written_in):
     )
 
 
+@pytest.mark.parametrize("written_in", COUNTED, indirect=True)
 def test_old_search_goes_on_from_its_counts_and_takes_the_same_steps(finished):
     folder = finished.path / "search/greedy_30pct"
     before = json.loads((folder / "policy.json").read_text())
@@ -249,6 +261,7 @@ def test_old_search_goes_on_from_its_counts_and_takes_the_same_steps(finished):
             assert after["bitops"] <= before["bitops"]
 
 
+@pytest.mark.parametrize("written_in", COUNTED, indirect=True)
 def test_old_counts_are_no_scores_of_another_kind(tiny, finished):
     train(load_config(None, overrides=[*tiny, "search.score=kl"]), out=finished.path)
     counts = counted(finished.path / "search/greedy_30pct")
@@ -256,6 +269,24 @@ def test_old_counts_are_no_scores_of_another_kind(tiny, finished):
     (outcome,) = search(finished, ["30%"], options=options)
     assert len(evaluated(finished.path / "search")) == outcome.search.evaluations == 30
     assert not evaluated(finished.path / "search").isdisjoint(counts)
+
+
+@pytest.mark.parametrize("written_in", SCORED, indirect=True)
+def test_old_search_goes_on_from_its_scores_and_finds_the_same(finished, monkeypatch):
+    journal, policy_path = (
+        finished.path / "search" / name for name in ("journal.jsonl", "greedy_30pct/policy.json")
+    )
+    recorded, before = journal.read_bytes(), json.loads(policy_path.read_text())
+    monkeypatch.setattr(TrainedRun, "score_proposals", nothing_is_scored)
+    options = SearchOptions(strategy="greedy", evaluations=60, resume=True)
+    search(finished, ["30%"], options=options)
+    assert journal.read_bytes() == recorded
+    after = json.loads(policy_path.read_text())
+    assert after["provenance"]["score"] == "kl"
+    assert after["provenance"]["trace"] == before["provenance"]["trace"]
+    if is_recording_machine():
+        assert after["layers"] == before["layers"]
+        assert after["accuracy"] == before["accuracy"]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
