@@ -18,9 +18,10 @@ import typer
 from harness.accuracy import count_wrong
 from harness.checkpoint import load_float_weights
 from harness.data import eval_batches, load_splits
-from harness.main_job import run_main_job
+from harness.main_job import run_main_job, tight_targets
 from harness.models import create_model
 from harness.problem.cost import bitops
+from harness.problem.network import NetworkSpec
 from harness.problem.policy import Policy
 from harness.run.config import Config, load_config
 from harness.run.files import FileFormat, write_json, write_text
@@ -95,7 +96,9 @@ def _measure_seed(name: str, seed: int, folder: Path) -> dict[str, Any]:
     warm_config, supernet_config, float_config = _configs(name, seed, folder)
     train(warm_config, out=folder / "float_start")
     with TerminalObserver() as observer:
-        run, outcomes = run_main_job(supernet_config, out=folder / "supernet", observer=observer)
+        run, outcomes = run_main_job(
+            supernet_config, out=folder / "supernet", targets=_targets, observer=observer
+        )
     float_run = train(float_config, out=folder / "float_same_epochs")
     return {
         "seed": seed,
@@ -163,6 +166,11 @@ def _measure_budget(run: RunDir, outcome: SearchOutcome, label: str, seed: int) 
         "random": mean(trained.accuracy(randoms, split="test")),
         "evaluations": outcome.search.evaluations,
     }
+
+
+def _targets(network: NetworkSpec) -> list[str]:
+    """Return a budget that uniform 4/4 nearly fills, and the one halfway from 2/2 to 3/3."""
+    return ["45%", tight_targets(network)[-1]]
 
 
 def _largest_equal_within(trained: TrainedRun, target: int) -> Policy:

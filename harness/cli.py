@@ -9,6 +9,23 @@ import typer
 import harness
 from harness import outcome_tables, ranks, tables
 from harness._search_rs import DEFAULT_EVALUATIONS, STRATEGIES
+from harness.cli_options import (
+    BudgetOption,
+    ConfirmOption,
+    CostsOption,
+    DataPathOption,
+    EvaluationsOption,
+    FromArchiveOption,
+    FrontierOption,
+    JsonOption,
+    ResumeOption,
+    RunOption,
+    SeedOption,
+    SetOption,
+    StartOption,
+    StrategyOption,
+    TargetOption,
+)
 from harness.command_line import run_app, working
 from harness.errors import ConfigError
 from harness.terminal import console
@@ -25,22 +42,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-MOST_CONFIRMED = 10
-"""Policies that are measured for an answer of an archive: more than that is a search."""
-
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override a value; repeatable.")
-]
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object to stdout and nothing else.")
-]
-RunOption = Annotated[
-    Path | None, typer.Option("--run", help="Run folder; by default the newest finished one.")
-]
-
-DataPathOption = Annotated[
-    Path | None, typer.Option("--data-path", help="Where the images lie now, if they were moved.")
-]
+DEMO_SETTINGS = ("model.name=mobilenetv2_small", "quant.depthwise_min_bits=2")
+"""Of the demo, before the user's own: a network whose layers need different bits."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -130,50 +133,19 @@ def train(
 
 @app.command()
 def search(
-    target_bitops: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="31.6G, 540M, or a share of the largest, 45%; repeatable: a budget each."
-        ),
-    ] = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=AMOUNT",
-            help="A limit beside the others, weight-bytes=1.2M; repeatable: all hold at once.",
-        ),
-    ] = None,
-    frontier: Annotated[
-        int | None,
-        typer.Option(min=1, help="So many budgets from the cheapest to the dearest policy."),
-    ] = None,
-    costs: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME:UNIT=FILE", help="Measured costs, latency:ms=board.csv."),
-    ] = None,
-    from_archive: Annotated[
-        bool,
-        typer.Option("--from-archive", help="Answer at once from what earlier searches evaluated."),
-    ] = False,
-    confirm: Annotated[
-        int | None,
-        typer.Option(min=1, max=MOST_CONFIRMED, help="Policies that confirm such an answer."),
-    ] = None,
+    target_bitops: TargetOption = None,
+    budget: BudgetOption = None,
+    frontier: FrontierOption = None,
+    costs: CostsOption = None,
+    from_archive: FromArchiveOption = False,
+    confirm: ConfirmOption = None,
     run: RunOption = None,
-    strategy: Annotated[
-        str, typer.Option(help=f"How to search: {', '.join(STRATEGIES)}.")
-    ] = STRATEGIES[0],
-    evaluations: Annotated[
-        int,
-        typer.Option(min=1, help="Policies evaluated, for all budgets together."),
-    ] = DEFAULT_EVALUATIONS,
-    start: Annotated[
-        str | None,
-        typer.Option(help="Policies scored first: gradient, or the folder of another search."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of every draw.")] = 0,
+    strategy: StrategyOption = STRATEGIES[0],
+    evaluations: EvaluationsOption = DEFAULT_EVALUATIONS,
+    start: StartOption = None,
+    seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")] = False,
+    resume: ResumeOption = False,
     data_path: DataPathOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -259,10 +231,10 @@ def demo(
     overrides: SetOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Train, search and compare on the embedded digits, in a minute or two."""
+    """Train, search and compare on the embedded digits, in some minutes."""
     from harness.run.config import load_config
 
-    config = load_config(None, overrides=overrides or [])
+    config = load_config(None, overrides=[*DEMO_SETTINGS, *(overrides or [])])
     from harness.main_job import run_main_job
 
     _setup_logging()

@@ -1,5 +1,6 @@
 """The main job end to end: train, search, compare; `harness demo` runs it on embedded data."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import ConfigError
@@ -13,27 +14,33 @@ from harness.search.outcome import SearchOutcome
 from harness.search.request import SearchOptions
 from harness.training.trainer import train
 
-HIGH_TARGET = "45%"
-"""A budget that uniform 4/4 nearly fills."""
+TIGHT = (0.25, 0.5)
+"""Budgets as parts of the way from uniform 2/2 to uniform 3/3: where bits are scarce, it matters
+most which layer has them."""
 
 
-def halfway_target(network: NetworkSpec) -> str:
-    """Return the budget halfway between uniform 2/2 and uniform 3/3, as an amount in M."""
-    costs = [
+def tight_targets(network: NetworkSpec) -> list[str]:
+    """Return the budgets `TIGHT` as amounts in M."""
+    low, high = (
         bitops(network, network.candidates.uniform(weight_bits=bits, act_bits=bits))
         for bits in (2, 3)
-    ]
-    return f"{sum(costs) / 2e6:.3f}M"
+    )
+    return [f"{(low + part * (high - low)) / 1e6:.3f}M" for part in TIGHT]
 
 
 def run_main_job(
-    config: Config, *, out: Path | None = None, observer: Observer = SILENCE
+    config: Config,
+    *,
+    out: Path | None = None,
+    targets: Callable[[NetworkSpec], Sequence[str]] = tight_targets,
+    observer: Observer = SILENCE,
 ) -> tuple[RunDir, list[SearchOutcome]]:
-    """Train a supernet and search it under two budgets; goes on where an earlier call stopped.
+    """Train a supernet and search it under some budgets; goes on where an earlier call stopped.
 
     Args:
         config: A supernet configuration with 2 and 3 bits among its candidates.
         out: Run folder.
+        targets: Makes the budgets of a network, as `harness search --target-bitops` takes them.
         observer: Told how far it is.
 
     Raises:
@@ -41,8 +48,8 @@ def run_main_job(
     """
     _check(config)
     run = train(config, out=out, observer=observer)
-    targets = [HIGH_TARGET, halfway_target(run.load_network())]
-    return run, search(run, targets, options=SearchOptions(resume=True), observer=observer)
+    found = targets(run.load_network())
+    return run, search(run, found, options=SearchOptions(resume=True), observer=observer)
 
 
 def _check(config: Config) -> None:

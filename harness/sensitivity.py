@@ -8,6 +8,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
+from torch import Tensor
 
 from harness.data import EvalBatches, one_line_for_lost_workers
 from harness.errors import DataError, NotFiniteError
@@ -59,6 +60,28 @@ def gradient_sensitivities(
         NotFiniteError: Outputs or gradients are infinite or no numbers.
     """
     supernet.eval()
+    sums, counts = _by_batch(supernet, batches, candidates, num_probes=num_probes, seed=seed)
+    num_images = int(counts.sum())
+    if num_images == 0:
+        raise DataError(
+            "gradients need at least two images in a batch; give more images or larger batches"
+        )
+    # Batch by batch: `sum` adds in an order of its own, and in another one elsewhere.
+    total = np.zeros(sums.shape[1:])
+    for row in sums.cpu().numpy():
+        total += row
+    return _checked(total / num_images, candidates)
+
+
+def _by_batch(
+    supernet: Supernet,
+    batches: EvalBatches,
+    candidates: Candidates,
+    *,
+    num_probes: int,
+    seed: int,
+) -> tuple[Tensor, Tensor]:
+    """Return sums over the images of each batch and how many there are, the same on every rank."""
     device = next(supernet.parameters()).device
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     sums = torch.zeros(len(batches), *_shape(candidates), dtype=torch.float64, device=device)
@@ -81,16 +104,7 @@ def gradient_sensitivities(
     if dist.is_initialized():  # Exact: of one number and zeros.
         dist.all_reduce(sums)
         dist.all_reduce(counts)
-    num_images = int(counts.sum())
-    if num_images == 0:
-        raise DataError(
-            "gradients need at least two images in a batch; give more images or larger batches"
-        )
-    # Batch by batch: `sum` adds in an order of its own, and in another one elsewhere.
-    total = np.zeros(sums.shape[1:])
-    for row in sums.cpu().numpy():
-        total += row
-    return _checked(total / num_images, candidates)
+    return sums, counts
 
 
 def pair_values(

@@ -35,7 +35,12 @@ LONG = [*CONFIGURED, "--set", "train.epochs=300", "--set", "train.checkpoint_eve
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo") / "run"
-    few = ["search.finalists=2", "quant.weight_candidates=[4,3,2]", "quant.act_candidates=[4,3,2]"]
+    few = [
+        "model.name=resnet8",
+        "search.finalists=2",
+        "quant.weight_candidates=[4,3,2]",
+        "quant.act_candidates=[4,3,2]",
+    ]
     sets = [*CONFIGURED, *(word for value in few for word in ("--set", value))]
     return out, run_two("demo", *sets, "--out", out, "--json")
 
