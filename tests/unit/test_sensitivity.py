@@ -75,7 +75,7 @@ def test_they_rank_changes_as_their_measured_divergence_does() -> None:
                 predicted.append(found[index, at, position])
     all_images = eval_batches(split, batch_size=60)
     scorer = PolicyScorer(supernet, all_images, score="kl", recalibration=all_images)
-    measured = scorer.parts(policies).sum(axis=1) / len(split)
+    measured = scorer.score(policies).parts.sum(axis=1) / len(split)
     assert len(policies) == 64
     assert spearmanr(predicted, measured).statistic > 0.9
     # Large changes saturate, and squares do not: the mean would be one of the largest alone.
