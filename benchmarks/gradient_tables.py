@@ -3,30 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-FORMS = """## Which form agrees with what was measured
-
-Rank correlation with the measured KL (160 changes of resnet20 on Fashion-MNIST, 256 images against
-2,000; in brackets 64 changes of resnet8 on digits). *sum*: the square of the sum of gradient times
-change over an image; *elements*: the sum of the squares; *batch*: the square of the sum over all.
-
-| BN statistics | directions | sum | elements | batch |
-|---|---|---|---|---|
-| of the batch, with gradients | one probe | **0.938 (0.966)** | 0.915 (0.929) | 0.754 (0.808) |
-| | every class | 0.941 (0.970) | 0.917 (0.927) | 0.768 (0.704) |
-| | drawn labels | 0.933 (0.940) | 0.917 (0.928) | 0.791 (0.738) |
-| | given labels | 0.924 (0.940) | 0.913 (0.922) | 0.819 (0.807) |
-| re-estimated, held still | one probe | 0.443 (0.762) | 0.865 (0.919) | 0.200 (0.654) |
-| of training | one probe | 0.800 (0.403) | 0.891 (0.563) | 0.552 (0.377) |
-
-*sum* with statistics of the batch also has the right size: predicted over measured is 1.16 (1.00),
-of *elements* 0.38 (0.64). Between batches of 16 to 96 images nothing changes beyond the draws.
-
-Cross entropy has a part of first order, the gradient at the labels. It predicts the rise on the
-very images that it was computed on (rank correlation 0.50 with that on 2,000 images of which it
-saw 512, without it 0.31), but that rise itself agrees between two halves of these images by 0.09
-only: it is left out."""
-"""Measured once, before the form was chosen."""
-
 
 def markdown(results: Sequence[dict[str, Any]]) -> str:
     """Return the tables of all runs."""
@@ -41,7 +17,6 @@ def markdown(results: Sequence[dict[str, Any]]) -> str:
     ]
     for result in results:
         lines += ["", *_run_lines(result)]
-    lines += ["", FORMS]
     return "\n".join(lines) + "\n"
 
 

@@ -41,7 +41,7 @@ def gradient_sensitivities(
     It is a mean over the images, to second order in the change, under the BN statistics of each
     batch. Nothing is evaluated: one pass forward, one backward for each probe, and each layer once
     for each of its candidates. Tied sides are given one by one. It stands for the other scores
-    too: what labels add, of first order, holds on these images alone (docs/results/gradient.md).
+    too: what labels add, of first order, holds on these images alone.
 
     Args:
         supernet: It is put into evaluation mode.

@@ -13,8 +13,7 @@ of the sum over an image, so what cancels within an image counts as cancelled.
 The change d is seen, not derived: one layer is run at other bits on the features that it has under
 the max policy, with the normalisation behind it, whose copy changes too. Normalisations use the
 statistics of the batch, and gradients go through them: so a change of mean and scale counts for
-nothing that re-estimated statistics would take back (docs/results/gradient.md has what each choice
-is worth).
+nothing that re-estimated statistics would take back.
 """
 
 from collections.abc import Callable, Iterator, Sequence
