@@ -110,7 +110,7 @@ def test_demo_refuses_what_it_could_not_search_before_it_trains(tmp_path, refuse
 
 def test_demo_trains_searches_and_compares(tmp_path, harness_json):
     quick = (
-        "train.epochs=2", "train.num_random_passes=1", "eval.recalibrate_images=200",
+        "train.epochs=6", "train.num_random_passes=1", "eval.recalibrate_images=200",
         "search.images=100", "search.recalibrate_images=100", "search.finalists=4",
     )  # fmt: skip
     sets = [part for override in quick for part in ("--set", override)]
