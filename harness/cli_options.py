@@ -57,7 +57,7 @@ EvaluationsOption = Annotated[
 ]
 StartOption = Annotated[
     str | None,
-    typer.Option(help="What it begins with: gradient, or the folder of another search."),
+    typer.Option(help="gradient, as guided does by itself, none, or the folder of another search."),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Of every draw.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with an earlier search.")]

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from harness.search.predicted import Expectations
 from harness.search.preparation import Prepared, prepared
 from harness.search.request import SearchOptions, Target
 from harness.search.results import JOURNAL_FILE, write_frontier, write_policy
-from harness.search.starts import start_of
+from harness.search.starts import GRADIENT, NONE, Start, start_of, usual_start
 from harness.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -47,6 +47,16 @@ class _Known:
     def sums(self) -> dict[Policy, float]:
         """Score by policy, the sum over the images."""
         return self.counts | {policy: sum(row) for policy, row in self.archive.scores.items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How the engine searches, and what tells that from other searches of the folder."""
+
+    options: EngineOptions
+    search_id: str
+    start: str
+    """What it begins with, in a word."""
 
 
 def search(
@@ -81,23 +91,15 @@ def _search_budgets(
     trained, problem, targets, parent = ready.trained, ready.problem, ready.targets, ready.parent
     started = time.perf_counter()
     known = open_archive(trained, parent, targets)
-    start = start_of(ready, options.start)
-    engine_options = EngineOptions(
-        strategy=options.strategy,
-        evaluations=options.evaluations,
-        seed=options.seed,
-        error_weight=trained.config.search.error_weight,
-        starts=start.policies,
-        hints=start.hints,
-    )
+    plan = _plan(ready, known, options)
     _say_what_it_buys(options)
     shortlist_size = _num_finalists(trained, options)
     result, num_evaluated = _evaluated(
-        ready, known, engine_options, shortlist=shortlist_size, observer=observer
+        ready, known, plan, shortlist=shortlist_size, observer=observer
     )
     seconds = time.perf_counter() - started
     logger.info("%d policies evaluated in %.1f s", num_evaluated, seconds)
-    own = known.archive.known_to(_search_id(problem, engine_options))
+    own = known.archive.known_to(plan.search_id)
     num_images = trained.proposal_batches().num_images
     expected = Expectations(problem, own.scores, own.wrong, num_images=num_images)
     figures = SearchFigures(
@@ -113,10 +115,32 @@ def _search_budgets(
         outcome = outcome_of(trained, target, shortlist, expected, figures, observer=observer)
         if trained.is_main_process:
             write_frontier(target.folder, trained.network, scores, target.budget)
-            provenance = _provenance(trained, target, options, result)
+            provenance = _provenance(trained, target, options, result, start=plan.start)
             write_policy(target.folder, trained.network, outcome, provenance=provenance)
         outcomes.append(outcome)
     return outcomes
+
+
+def _plan(ready: Prepared, known: _Known, options: SearchOptions) -> _Plan:
+    """Return how the engine searches; a search that was begun without a start goes on without."""
+    problem = ready.problem
+    engine_options = EngineOptions(
+        strategy=options.strategy,
+        evaluations=options.evaluations,
+        seed=options.seed,
+        error_weight=ready.trained.config.search.error_weight,
+    )
+    search_id = _search_id(problem, engine_options, Start())
+    usual = usual_start(options.strategy)
+    if options.start is None and known.archive.of_search(search_id):
+        usual = NONE  # As older versions began it.
+    word = options.start or usual
+    start = start_of(ready, word)
+    return _Plan(
+        options=replace(engine_options, starts=start.policies, hints=start.hints),
+        search_id=_search_id(problem, engine_options, start),
+        start=word if word in (NONE, GRADIENT) else "archive",
+    )
 
 
 def _say_what_it_buys(options: SearchOptions) -> None:
@@ -126,10 +150,10 @@ def _say_what_it_buys(options: SearchOptions) -> None:
 
 
 def _evaluated(
-    ready: Prepared, known: _Known, options: EngineOptions, *, shortlist: int, observer: Observer
+    ready: Prepared, known: _Known, plan: _Plan, *, shortlist: int, observer: Observer
 ) -> tuple[EngineResult, int]:
     """Let the engine search; return what it found, and how many policies that took."""
-    search_id = _search_id(ready.problem, options)
+    options, search_id = plan.options, plan.search_id
     before = decided_by_rank_0(lambda: known.archive.begin(search_id))
     trained = ready.trained
     work = observer.begin("policies evaluated", total=options.evaluations)
@@ -176,7 +200,7 @@ def _num_due(archive: PolicyArchive, search_id: str, evaluations: int | None) ->
     return max(evaluations - done, 0)
 
 
-def _search_id(problem: SearchProblem, options: EngineOptions) -> str:
+def _search_id(problem: SearchProblem, options: EngineOptions, start: Start) -> str:
     """Return what tells this search from others of the folder: all that decides what it does.
 
     Beyond that there is what decides the scores, which stands in the journal's header.
@@ -195,8 +219,7 @@ def _search_id(problem: SearchProblem, options: EngineOptions) -> str:
             "evaluations": options.evaluations,
             "seed": options.seed,
             "error_weight": options.error_weight,
-            # Left out where there are none: searches of older versions had none.
-            **({"starts": [policy.bits for policy in options.starts]} if options.starts else {}),
+            **start.identity,
         }
     )
 
@@ -251,12 +274,18 @@ def _journal_header(trained: TrainedRun) -> dict[str, Any]:
 
 
 def _provenance(
-    trained: TrainedRun, target: Target, options: SearchOptions, result: EngineResult
+    trained: TrainedRun,
+    target: Target,
+    options: SearchOptions,
+    result: EngineResult,
+    *,
+    start: str,
 ) -> dict[str, Any]:
     return {
         "run": trained.run.path.name,
         "weights": trained.weights_digest,
         "strategy": options.strategy,
+        "start": start,
         **{
             f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount)
             for limit in target.budget.limits

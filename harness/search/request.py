@@ -31,7 +31,8 @@ class SearchOptions:
     """Most policies evaluated, over all budgets; None is no limit."""
     seed: int = 0
     start: str | None = None
-    """`gradient`, or the folder of a search of the same network: policies that are scored first."""
+    """`gradient`, `none`, or the folder of a search of the same network; None for what is usual for
+    the strategy."""
     resume: bool = False
     data_path: Path | None = None
     """Where the run's images lie now; None for where they lay."""

@@ -1,9 +1,10 @@
 """What a search begins with: what gradients say, or the best policies of another search."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,14 @@ from harness.search.archive import PolicyArchive
 from harness.search.engine import knapsack_policies
 from harness.search.engine_form import LayerValues, SearchProblem
 from harness.search.journal import Journal, journal_header
+from harness.search.predicted import MODELLED
 from harness.search.preparation import Prepared
 from harness.search.results import JOURNAL_FILE
 from harness.sensitivity import BATCH_SIZE, IMAGES, gradient_sensitivities, pair_values
 from harness.trained_run import TrainedRun
 
-GRADIENT = "gradient"
+GRADIENT, NONE = "gradient", "none"
+"""Words in the place of a folder."""
 
 WARM_POLICIES = 10
 """For each budget, the best of another archive: beyond that a search finds better ones itself."""
@@ -36,26 +39,36 @@ class Start:
     """Measured first."""
     hints: LayerValues | None = None
     """What each pair of bits should add to the score, for the model of a guided search."""
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What tells a search that begins so from others; nothing for one that begins with nothing, as
+    searches of older versions do."""
 
 
-def start_of(ready: Prepared, start: str | None) -> Start:
+def usual_start(strategy: str) -> str:
+    """Return what a strategy begins with where the user does not say: what measured best."""
+    return GRADIENT if strategy == MODELLED else NONE
+
+
+def start_of(ready: Prepared, start: str) -> Start:
     """Return what a search begins with.
 
     Args:
         ready: The run and its budgets.
-        start: `gradient`, the folder of another search of the same network, or None.
+        start: `gradient`, `none`, or the folder of another search of the same network.
 
     Raises:
         HarnessError: There is no such search, or it is of another network.
     """
-    if start is None:
+    if start == NONE:
         return Start()
     if start == GRADIENT:
         values = gradient_values(ready.trained)
         policies = decided_by_rank_0(lambda: tuple(knapsack_policies(ready.problem, values)))
-        return Start(policies=policies, hints=values)
+        # The word, not the numbers: on other hardware they differ in their last digits.
+        return Start(policies=policies, hints=values, identity={"start": GRADIENT})
     journal = Path(start) / JOURNAL_FILE
-    return Start(policies=decided_by_rank_0(lambda: _best_of_archive(journal, ready.problem)))
+    policies = decided_by_rank_0(lambda: _best_of_archive(journal, ready.problem))
+    return Start(policies=policies, identity={"starts": [policy.bits for policy in policies]})
 
 
 def gradient_values(trained: TrainedRun) -> LayerValues:

@@ -1,5 +1,7 @@
 """What a search begins with: gradients, or another search's best policies."""
 
+import json
+
 import pytest
 
 from harness.errors import RunError
@@ -30,8 +32,8 @@ def searched(trained, tmp_path_factory):
 
 
 def test_without_a_start_there_is_none(ready):
-    start = start_of(ready, None)
-    assert (start.policies, start.hints) == ((), None)
+    start = start_of(ready, "none")
+    assert (start.policies, start.hints, start.identity) == ((), None, {})
 
 
 def test_gradients_give_a_policy_for_each_budget_and_hints_for_every_pair(ready):
@@ -90,3 +92,19 @@ def test_a_search_scores_its_start_first(trained, tmp_path, strategy):
     more = SearchOptions(strategy=strategy, evaluations=30, start="gradient", resume=True)
     driver.search(trained.run, ["40%"], out=tmp_path, options=more)
     assert (tmp_path / JOURNAL_FILE).read_bytes() == before
+
+
+def test_guided_begins_with_gradients_unless_it_was_begun_without(trained, tmp_path):
+    target, out = ["40%"], tmp_path / "out"
+    said = []
+    for start, resume in ((None, False), ("none", True), (None, True)):
+        options = SearchOptions(evaluations=20, start=start, resume=resume)
+        (outcome,) = driver.search(trained.run, target, out=out, options=options)
+        policy = json.loads((outcome.folder / "policy.json").read_text())
+        said.append(policy["provenance"]["start"])
+    # The last goes on with the search that was begun without a start.
+    assert said == ["gradient", "none", "none"]
+    greedy = SearchOptions(strategy="greedy", evaluations=20)
+    (outcome,) = driver.search(trained.run, target, out=out, options=greedy)
+    policy = json.loads((outcome.folder / "policy.json").read_text())
+    assert policy["provenance"]["start"] == "none"
