@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import strategies
 from benchmarks.real_scores import Told
-from benchmarks.real_strategies import ONE_SET, Plan, RealStrategies, difference
+from benchmarks.real_strategies import GRADIENT, ONE_SET, Plan, RealStrategies, difference
 from benchmarks.strategy_figure import figure
 from benchmarks.strategy_tables import markdown, real_markdown, verdicts
 from harness.problem.cost import bitops
@@ -42,7 +42,7 @@ def test_every_strategy_is_compared_within_the_budget(small_run):
     assert [len(one["budgets"]) for one in partial] == [1, 2]
     assert partial[-1] == json.loads(json.dumps(result))
     for row in result["budgets"]:
-        assert set(row["strategies"]) == {*STRATEGIES, "paper", ONE_SET}
+        assert set(row["strategies"]) == {*STRATEGIES, "paper", ONE_SET, GRADIENT}
         uniform = row["strategies"]["uniform"]
         assert uniform["minus_uniform"]["each"] == [0, 0]
         for values in row["strategies"].values():
