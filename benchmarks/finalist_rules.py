@@ -62,8 +62,10 @@ def finalist_rules(
         halves: How often images are halved.
     """
     generator = np.random.default_rng(0)
-    orders = [generator.permutation(right.shape[1]) for _ in range(halves)]
     middle = right.shape[1] // 2
+    drawn = [generator.permutation(right.shape[1])[: 2 * middle] for _ in range(halves)]
+    # Each half chooses once and judges once.
+    orders = [*drawn, *(np.roll(order, middle) for order in drawn)]
     counts = sorted({min(count, middle) for count in CHOOSING})
     worth = partial(_worth, right, costs, yardstick)
     return {

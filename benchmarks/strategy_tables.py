@@ -60,7 +60,8 @@ def _real_lines(real: Sequence[dict[str, Any]]) -> list[str]:
         "the same test images: mean over the parts ± half of the 95 % interval by Student's t, "
         "then half of the one over the test images. *minus best*: minus the uniform policy that "
         "the test images themselves call best. `guided, one set` is told of one set of policies "
-        "for all budgets, a third of what the others are told of.",
+        "for all budgets, a third of what the others are told of; `guided from gradients` begins "
+        "with what gradients say.",
     ]
     for result in real:
         lines += ["", *_run_lines(result)]

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import strategies
 from benchmarks.real_scores import Told
-from benchmarks.real_strategies import ONE_SET, Plan, RealStrategies, difference
+from benchmarks.real_strategies import GRADIENT, ONE_SET, Plan, RealStrategies, difference
 from benchmarks.strategy_figure import figure
 from benchmarks.strategy_tables import markdown, real_markdown, verdicts
 from harness.problem.cost import bitops
@@ -42,7 +42,7 @@ def test_every_strategy_is_compared_within_the_budget(small_run):
     assert [len(one["budgets"]) for one in partial] == [1, 2]
     assert partial[-1] == json.loads(json.dumps(result))
     for row in result["budgets"]:
-        assert set(row["strategies"]) == {*STRATEGIES, "paper", ONE_SET}
+        assert set(row["strategies"]) == {*STRATEGIES, "paper", ONE_SET, GRADIENT}
         uniform = row["strategies"]["uniform"]
         assert uniform["minus_uniform"]["each"] == [0, 0]
         for values in row["strategies"].values():
@@ -137,7 +137,7 @@ def test_results_of_other_runs_and_of_made_up_errors_stay(monkeypatch, tmp_path)
     monkeypatch.setattr(strategies, "RESULTS", tmp_path / "strategies")
     cell = {"mean": 0.5, "half_width": 0.1}
     row = {"model": "m", "family": "f", "noise": 0.1, "strategy": "s", "excess": [cell, cell]}
-    made_up = {"evaluations": [100, 300], "seeds": 6, "rows": [row]}
+    made_up = {"evaluations": [100, 300], "seeds": 6, "first_seed": 9, "rows": [row]}
     first, second = (made_result((-0.5, 0.4), (0.3, 0.4)) | {"run": name} for name in "ab")
     strategies._keep(real=first)
     strategies._keep(made_up=made_up)
@@ -151,3 +151,12 @@ def test_results_of_other_runs_and_of_made_up_errors_stay(monkeypatch, tmp_path)
     assert "### a: 3 layers, 80 evaluations" in tables
     assert "### b: 3 layers, 60 evaluations" in tables
     assert (tmp_path / "strategies.svg").read_text() == figure(kept["real"])
+
+
+def test_made_up_errors_are_relative_to_the_best_uniform_policy():
+    values = strategies._made_up(["uniform", "knapsack"], full=False)
+    uniform, knapsack = values["rows"]
+    assert values["evaluations"] == (100,)
+    # Noise can make another uniform policy look best, never one with a lower true error.
+    assert uniform["excess"][0]["mean"] >= 1
+    assert 0 < knapsack["excess"][0]["mean"] < 1.2
