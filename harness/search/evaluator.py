@@ -89,7 +89,9 @@ class ProposalEvaluator:
 
     def _portions(self, missing: list[Policy]) -> list[list[Policy]]:
         """Return what is scored at once: the first few of a search by themselves, to time them."""
-        cut = PACED if self.num_evaluated == 0 else 0
+        # A search that goes on writes the records that it would have written.
+        has_begun = any(record.scores for record in self._archive.of_search(self._search_id))
+        cut = 0 if self.num_evaluated or has_begun else PACED
         return [some for some in (missing[:cut], missing[cut:]) if some]
 
     def _score(self, policies: list[Policy]) -> None:

@@ -187,7 +187,10 @@ def test_other_costs_are_another_search(run, tmp_path, harness_json):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "no budget is given; write --target-bitops 45% or --budget bitops=5.5G"),
+        (
+            (),
+            "no budget is given; write --target-bitops 45%, --budget bitops=5.5G or --frontier 10",
+        ),
         (("--budget", "latency=3ms"), "budget latency needs what each layer was measured at; "),
         (("--budget", "9M"), "budget 9M has no `=`; write --budget bitops=5.5G"),
         (("--budget", "luck=3"), "budget luck names no resource; choose from bitops, "),
