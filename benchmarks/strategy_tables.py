@@ -141,8 +141,8 @@ def _rule_lines(rules: Sequence[dict[str, dict[str, float]]]) -> list[str]:
     lines = [
         "How to choose among guided's finalists and the uniform policies that spend the budget: "
         "test images of one half choose, those of the other judge, halved again and again; error "
-        "minus that of the best uniform policy, mean over parts and budgets where finalists "
-        "were judged.",
+        "minus that of the best uniform policy, mean over the parts and the budgets with judged "
+        "finalists.",
         "",
         f"| images that choose | {' | '.join(names)} |",
         "|---|" + "---|" * len(names),
