@@ -101,7 +101,9 @@ def _search_budgets(
     logger.info("%d policies evaluated in %.1f s", num_evaluated, seconds)
     own = known.archive.known_to(plan.search_id)
     num_images = trained.proposal_batches().num_images
-    expected = Expectations(problem, own.scores, own.wrong, num_images=num_images)
+    expected = Expectations(
+        problem, own.scores, own.wrong, num_images=num_images, hints=plan.options.hints
+    )
     figures = SearchFigures(
         strategy=options.strategy,
         evaluations=result.num_evaluations,

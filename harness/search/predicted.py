@@ -13,7 +13,7 @@ from harness.problem.policy import Policy
 from harness.problem.significance import LEVEL
 from harness.problem.ties import SIDES, Side, group_of_side
 from harness.search.engine import EngineOptions, EngineSearch, Found, Marginal
-from harness.search.engine_form import SearchProblem
+from harness.search.engine_form import LayerValues, SearchProblem
 
 MODELLED = "guided"
 """The strategy whose model it is."""
@@ -43,6 +43,7 @@ class Expectations:
         wrong: Mapping[Policy, int],
         *,
         num_images: int,
+        hints: LayerValues | None = None,
     ) -> None:
         """Hold what the models are made of; they are fitted when they are asked.
 
@@ -51,11 +52,13 @@ class Expectations:
             scores: Of evaluated policies, by folds of the images.
             wrong: How many images evaluated policies have wrong, where that was noted.
             num_images: How many images score a policy.
+            hints: What the models begin with, as the search did.
         """
         self.num_images = num_images
         self._problem = problem
         self._known = scores
         self._wrong = wrong
+        self._options = EngineOptions(strategy=MODELLED, hints=hints)
 
     def shortlists(self, count: int) -> list[list[Found]]:
         """Return for each budget the policies that the model holds to be best, the best first."""
@@ -125,7 +128,7 @@ class Expectations:
         return self._model({policy: [float(count)] for policy, count in self._wrong.items()})
 
     def _model(self, known: Mapping[Policy, Sequence[float]]) -> EngineSearch:
-        search = EngineSearch(self._problem, EngineOptions(strategy=MODELLED), known=known)
+        search = EngineSearch(self._problem, self._options, known=known)
         search.conclude()
         return search
 
