@@ -158,6 +158,16 @@ def search(
         )
     if confirm is not None and not from_archive:
         raise ConfigError("--confirm measures an answer of --from-archive; give both")
+    if from_archive:
+        asked = {
+            "--strategy": strategy != STRATEGIES[0],
+            "--evaluations": evaluations != DEFAULT_EVALUATIONS,
+            "--start": start is not None,
+            "--seed": seed != 0,
+            "--resume": resume and confirm is None,
+            "--data-path": data_path is not None and confirm is None,
+        }
+        _refuse_unused([name for name, is_given in asked.items() if is_given])
     folder = _run_or_newest(run)
     from harness.search.request import SearchOptions
 
@@ -184,6 +194,14 @@ def search(
     with working(), _observer() as observer:
         outcomes = _searched(folder, targets, confirm, out=out, options=options, observer=observer)
     _show_outcomes(folder, outcomes, json=json)
+
+
+def _refuse_unused(names: list[str]) -> None:
+    if names:
+        raise ConfigError(
+            f"--from-archive evaluates nothing and has no use for {' and '.join(names)}; leave "
+            "that out, or search without --from-archive"
+        )
 
 
 def _searched(

@@ -49,7 +49,7 @@ FromArchiveOption = Annotated[
 ]
 ConfirmOption = Annotated[
     int | None,
-    typer.Option(min=1, max=MOST_CONFIRMED, help="Policies that confirm such an answer."),
+    typer.Option(min=1, max=MOST_CONFIRMED, help="So many of its best answers are measured."),
 ]
 StrategyOption = Annotated[str, typer.Option(help=f"How to search: {', '.join(STRATEGIES)}.")]
 EvaluationsOption = Annotated[

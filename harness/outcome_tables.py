@@ -150,7 +150,8 @@ def _resources(budgets: Sequence[Budget]) -> list[Resource]:
 def _budget_cell(budget: Budget) -> str:
     limits = budget.limits
     if budget.text == limits[0].text:
-        return f"{budget.text} = {format_amount(limits[0].amount, limits[0].resource)}"
+        amount = format_amount(limits[0].amount, limits[0].resource)
+        return amount if amount == budget.text else f"{budget.text} = {amount}"
     return "\n".join(
         f"{limit.named_text} = {format_amount(limit.amount, limit.resource)}" for limit in limits
     )

@@ -8,10 +8,10 @@ from harness.process_group import decided_by_rank_0
 from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.folder import RunDir
 from harness.search.from_archive import ARCHIVE, provenance_of, read_archive
+from harness.search.journal import journal_header
 from harness.search.outcome import SearchFigures, SearchOutcome, outcome_of
 from harness.search.predicted import Expectations
 from harness.search.preparation import prepared
-from harness.search.report import spending_uniform
 from harness.search.request import SearchOptions
 from harness.search.results import JOURNAL_FILE, write_policy
 
@@ -33,8 +33,8 @@ def confirm(
     Args:
         run: The run that was searched.
         targets: Amounts of BitOPs, a budget each.
-        most: Policies measured for each budget on the search split, the uniform ones that spend it
-            among them; at least one is an answer of the model.
+        most: Answers measured for each budget, the best by the model; the uniform policies that
+            they are compared with are measured beside them.
         out: The search folder; by default the run's `search/`.
         options: Further limits, tables of costs, a frontier.
         observer: Told, on rank 0, how far it is.
@@ -42,6 +42,7 @@ def confirm(
     Raises:
         HarnessError: There is no journal, it is of other weights, or a budget cannot be met.
     """
+    journal_header((out or run.path / "search") / JOURNAL_FILE)  # Before anything is loaded.
     with prepared(run, targets, out=out, options=options, name=CONFIRMED) as ready:
         trained, problem = ready.trained, ready.problem
         observer = observer if trained.is_main_process else SILENCE
@@ -60,10 +61,7 @@ def confirm(
         # The arithmetic of ranks may differ, and they have to measure the same policies.
         shortlists = decided_by_rank_0(lambda: expected.shortlists(most))
         for target, shortlist in zip(ready.targets, shortlists, strict=True):
-            count = max(most - len(spending_uniform(trained, target.budget)), 1)
-            outcome = outcome_of(
-                trained, target, shortlist[:count], expected, figures, observer=observer
-            )
+            outcome = outcome_of(trained, target, shortlist, expected, figures, observer=observer)
             if trained.is_main_process:
                 provenance = provenance_of(run, target, num_known=len(archive.scores))
                 write_policy(target.folder, trained.network, outcome, provenance=provenance)

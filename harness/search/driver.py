@@ -25,8 +25,8 @@ from harness.search.outcome import SearchFigures, SearchOutcome, outcome_of
 from harness.search.predicted import Expectations
 from harness.search.preparation import Prepared, prepared
 from harness.search.request import SearchOptions, Target
-from harness.search.results import JOURNAL_FILE, write_frontier, write_policy
-from harness.search.starts import GRADIENT, NONE, Start, start_of, usual_start
+from harness.search.results import JOURNAL_FILE, holds_policy, write_frontier, write_policy
+from harness.search.starts import GRADIENT, NONE, Start, check_start, start_of, usual_start
 from harness.trained_run import TrainedRun
 
 logger = logging.getLogger(__name__)
@@ -42,11 +42,6 @@ class _Known:
     archive: PolicyArchive
     counts: dict[Policy, int] = field(default_factory=dict)
     """Wrong images by policy from searches of older versions."""
-
-    @property
-    def sums(self) -> dict[Policy, float]:
-        """Score by policy, the sum over the images."""
-        return self.counts | {policy: sum(row) for policy, row in self.archive.scores.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +75,7 @@ def search(
     Raises:
         HarnessError: The input cannot be used; nothing was written over.
     """
+    check_start(options.start, options.strategy)
     with prepared(run, targets, out=out, options=options) as ready:
         shown = observer if ready.trained.is_main_process else SILENCE
         return _search_budgets(ready, options, shown)
@@ -111,7 +107,9 @@ def _search_budgets(
         model_error=result.model_error and result.model_error / expected.num_images,
         effects=expected.effects(),
     )
-    scores = {policy: total / expected.num_images for policy, total in known.sums.items()}
+    # Of this search alone: it stays the same, whatever other searches add meanwhile.
+    sums = known.counts | {policy: sum(row) for policy, row in own.scores.items()}
+    scores = {policy: total / expected.num_images for policy, total in sums.items()}
     outcomes = []
     for target, shortlist in zip(targets, result.shortlists, strict=True):
         outcome = outcome_of(trained, target, shortlist, expected, figures, observer=observer)
@@ -135,14 +133,37 @@ def _plan(ready: Prepared, known: _Known, options: SearchOptions) -> _Plan:
     search_id = _search_id(problem, engine_options, Start())
     usual = usual_start(options.strategy)
     if options.start is None and known.archive.of_search(search_id):
-        usual = NONE  # As older versions began it.
-    word = options.start or usual
+        if usual != NONE:
+            logger.info("this search was begun without gradients and goes on without")
+        usual = NONE
+    word = usual if options.start is None else options.start
     start = start_of(ready, word)
-    return _Plan(
+    plan = _Plan(
         options=replace(engine_options, starts=start.policies, hints=start.hints),
         search_id=_search_id(problem, engine_options, start),
         start=word if word in (NONE, GRADIENT) else "archive",
     )
+    if not known.archive.of_search(plan.search_id):
+        _say_what_is_new(ready, known, options)
+    return plan
+
+
+def _say_what_is_new(ready: Prepared, known: _Known, options: SearchOptions) -> None:
+    """Say what a search that begins finds, and what it will put its results over."""
+    if options.resume:
+        held = [target.folder for target in ready.targets if holds_policy(target.folder)]
+        for folder in held:
+            logger.warning(
+                "%s holds the result of a search with other settings; a new one begins with what "
+                "was evaluated, and its result takes that place",
+                folder,
+            )
+    if known.archive.scores:
+        logger.info(
+            "%d policies are known from other searches of %s: they are answers too",
+            len(known.archive.scores),
+            ready.parent,
+        )
 
 
 def _say_what_it_buys(options: SearchOptions) -> None:

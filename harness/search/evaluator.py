@@ -101,9 +101,9 @@ class ProposalEvaluator:
         self._archive.add(self._search_id, scores, wrong)
 
     def _say_pace(self, seconds: float, count: int) -> None:
-        if self._num_due is None:
+        left = 0 if self._num_due is None else self._num_due - count
+        if left <= 0:
             return
-        left = max(self._num_due - count, 0)
         logger.info(
             "an evaluation takes %s, measured on the first %d; the other %d take about %s",
             duration(seconds),

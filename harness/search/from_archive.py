@@ -5,6 +5,7 @@ the exact knapsack over it takes milliseconds. Neither weights nor images are re
 imported, so that an answer takes less than a second.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from harness.search.predicted import Expectations, PredictedAccuracy
 from harness.search.request import SearchOptions, Target, targets_of
 from harness.search.results import JOURNAL_FILE, POLICY_FILE
 
+logger = logging.getLogger(__name__)
+
 ARCHIVE = "archive"
 """What stands where other results have their strategy."""
 
@@ -41,11 +44,13 @@ class ArchiveAnswer:
     num_known: int
     """Evaluated policies that the model was fitted to."""
     accuracy: PredictedAccuracy | None
-    """None where the journal does not say how many images its policies have wrong."""
+    """None where the budget is far from what was evaluated, or the journal does not say how many
+    images its policies have wrong."""
     score: float | None
     """Mean score where the policy happens to be one that was measured."""
     predicted: tuple[float, float] | None
-    """Mean score that the model expects, with its standard deviation."""
+    """Mean score that the model expects, with its standard deviation; None far from what was
+    evaluated."""
 
 
 def answer(
@@ -85,8 +90,18 @@ def answer(
     ]
     if ranks.is_main_process():
         for answered in answers:
+            _warn_if_far(answered)
             _write(run, network, answered)
     return answers
+
+
+def _warn_if_far(one: ArchiveAnswer) -> None:
+    if one.predicted is None:
+        logger.warning(
+            "budget %s is far from what was evaluated, so nothing is predicted of its policy; "
+            "measure it with --confirm 10, or search that budget",
+            one.target.budget.text,
+        )
 
 
 def read_archive(path: Path, problem: SearchProblem, checkpoint: Path) -> tuple[PolicyArchive, int]:

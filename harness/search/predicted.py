@@ -6,9 +6,11 @@ The engine's model of scores is additive, so it also says what each side of a la
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import NormalDist
+from math import hypot
+from statistics import NormalDist, median
 
 from harness.problem.candidates import Candidates
+from harness.problem.cost import policy_cost
 from harness.problem.policy import Policy
 from harness.problem.significance import LEVEL
 from harness.problem.ties import SIDES, Side, group_of_side
@@ -17,6 +19,15 @@ from harness.search.engine_form import LayerValues, SearchProblem
 
 MODELLED = "guided"
 """The strategy whose model it is."""
+
+SUPPORT = 5
+"""Policies that must cost about as much as one, or less, and as many that cost as much, or more."""
+
+NEAR = 0.05
+"""Share of a cost by which another is about as much."""
+
+LEAST_KNOWN = 20
+"""Policies below which a model mostly says what it began with."""
 
 SideEffects = list[tuple[float, float]]
 """By layer: mean score that its weights, and its input, at their fewest bits add to the largest
@@ -65,19 +76,27 @@ class Expectations:
         return self._scores.conclude(shortlist=count).shortlists
 
     def score(self, policy: Policy) -> tuple[float, float] | None:
-        """Return the mean score expected of a policy with its standard deviation."""
-        found = self._scores.predict([policy])
+        """Return the mean score expected of a policy with its standard deviation.
+
+        None where there is no model, or nothing is known of policies like it.
+        """
+        sums = {one: sum(parts) for one, parts in self._known.items()}
+        found = self._expected(self._scores, sums, policy)
         if found is None:
             return None
-        ((mean, deviation),) = found
+        mean, deviation = found
         return mean / self.num_images, deviation / self.num_images
 
     def accuracy(self, policy: Policy) -> PredictedAccuracy | None:
-        """Return the accuracy expected of a policy on the images that score proposals."""
-        found = None if self._counts is None else self._counts.predict([policy])
+        """Return the accuracy expected of a policy on the images that score proposals.
+
+        None where there is no model, or nothing is known of policies like it.
+        """
+        model = self._counts
+        found = None if model is None else self._expected(model, self._wrong, policy)
         if found is None:
             return None
-        ((mean, deviation),) = found
+        mean, deviation = found
         accuracy = 1 - min(max(mean / self.num_images, 0.0), 1.0)
         # The images are a sample as well: others of the same kind would give another share.
         sampled = accuracy * (1 - accuracy) / self.num_images
@@ -86,8 +105,48 @@ class Expectations:
         interval = max(accuracy - half, 0.0), min(accuracy + half, 1.0)
         return PredictedAccuracy(accuracy=accuracy, interval=interval)
 
+    def _expected(
+        self, model: EngineSearch, known: Mapping[Policy, float], policy: Policy
+    ) -> tuple[float, float] | None:
+        """Return what a model expects of a policy, bent to what the largest policy was measured at.
+
+        Rises of scores add up only nearly, so a model of policies near a tight budget is off where
+        policies are much larger: at the largest by `gap`, which is known. Of that gap a policy gets
+        the more, the smaller its rise over the largest is beside those that were evaluated; and as
+        nobody knows how the gap opens, the correction counts as uncertain by its own size.
+        """
+        largest = self._problem.candidates.largest
+        found = model.predict([policy, largest, *known])
+        if found is None:
+            return None
+        (mean, deviation), (at_largest, _), *others = found
+        if largest not in known:
+            return (mean, deviation) if self._is_among_known(policy) else None
+        rises = [other - at_largest for (other, _), one in zip(others, known, strict=True)
+                 if one != largest]  # fmt: skip
+        typical = median(rises) if rises else 0.0
+        share = min(max(1 - (mean - at_largest) / typical, 0.0), 1.0) if typical > 0 else 1.0
+        correction = share * (known[largest] - at_largest)
+        return mean + correction, hypot(deviation, correction)
+
+    def _is_among_known(self, policy: Policy) -> bool:
+        """Return whether some policies cost about as much or less, and some as much or more."""
+        for resource in self._problem.resources:
+            own = policy_cost(self._problem.network, policy, resource)
+            costs = [policy_cost(self._problem.network, one, resource) for one in self._known]
+            num_below = sum(cost <= (1 + NEAR) * own for cost in costs)
+            num_above = sum(cost >= (1 - NEAR) * own for cost in costs)
+            if min(num_below, num_above) < SUPPORT:
+                return False
+        return True
+
     def effects(self) -> SideEffects | None:
-        """Return what the fewest bits of each side cost, by the model of the scores."""
+        """Return what the fewest bits of each side cost, by the model of the scores.
+
+        None without a model, and where so little is known that it would say what it began with.
+        """
+        if len(self._known) < LEAST_KNOWN:
+            return None
         candidates = self._problem.candidates
         largest = candidates.largest
         changed = [

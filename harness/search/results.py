@@ -26,6 +26,11 @@ def holds_results(folder: Path) -> bool:
     return any((folder / name).exists() for name in (JOURNAL_FILE, POLICY_FILE, FRONTIER_FILE))
 
 
+def holds_policy(folder: Path) -> bool:
+    """Return whether a search has ended in a folder."""
+    return (folder / POLICY_FILE).exists()
+
+
 def write_policy(
     folder: Path, network: NetworkSpec, found: "SearchOutcome", *, provenance: dict[str, Any]
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data import eval_batches
-from harness.errors import PolicyError, RunError
+from harness.errors import ConfigError, PolicyError, RunError, short
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
@@ -44,9 +44,31 @@ class Start:
     searches of older versions do."""
 
 
+STARTED = ("guided", "greedy", "evolution")
+"""Strategies that measure what they are given first."""
+
+
 def usual_start(strategy: str) -> str:
     """Return what a strategy begins with where the user does not say: what measured best."""
     return GRADIENT if strategy == MODELLED else NONE
+
+
+def check_start(start: str | None, strategy: str) -> None:
+    """Check that a strategy can begin with what the user asks for, before anything is loaded.
+
+    Raises:
+        ConfigError: It begins with nothing.
+        RunError: There is no search in that folder.
+    """
+    if start in (None, NONE):
+        return
+    if strategy not in STARTED:
+        raise ConfigError(
+            f"strategy {strategy} has no use for --start {short(start or '')}; leave it out, or "
+            f"choose {', '.join(STARTED)}"
+        )
+    if start != GRADIENT:
+        journal_header(Path(start or "") / JOURNAL_FILE)
 
 
 def start_of(ready: Prepared, start: str) -> Start:

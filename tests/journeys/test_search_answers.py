@@ -69,5 +69,31 @@ def test_mistakes_are_said_in_a_line(run, refused, tmp_path):
     assert "journal" in refused(*budget, "--from-archive")
     assert "--confirm measures an answer of --from-archive" in refused(*budget, "--confirm", 3)
     assert "cannot be read" in refused(*budget, "--start", tmp_path / "nowhere")
+    unused = refused(*budget, "--from-archive", "--strategy", "greedy", "--seed", 3)
+    assert "has no use for --strategy and --seed; leave that out" in unused
+    for strategy in ("random", "uniform", "knapsack"):
+        begun = refused(*budget, "--strategy", strategy, "--start", "gradient")
+        assert f"strategy {strategy} has no use for --start gradient; leave it out" in begun
+    assert not (run / "search").exists()
     assert "no budget is given" in refused("search", "--run", run, "--from-archive")
     assert "too fine" in refused("search", "--run", run, "--frontier", 10**6)
+
+
+def test_another_search_says_what_it_finds_and_what_it_replaces(run, harness):
+    search = ("search", "--run", run, "--target-bitops", "40%", *FEW)
+    assert harness(*search)[0] == 0
+    code, _, err = harness(*search, "--seed", 1, "--resume")
+    said = " ".join(err.split())
+    assert code == 0
+    assert "holds the result of a search with other settings; a new one begins" in said
+    assert "30 policies are known from other searches" in said
+    again = harness(*search, "--seed", 1, "--resume")[2]
+    assert "other settings" not in again
+
+
+def test_uniform_finds_a_uniform_policy_whatever_others_found(run, harness_json):
+    search = ("search", "--run", run, "--target-bitops", "40%")
+    harness_json(*search, *FEW)
+    found = harness_json(*search, "--strategy", "uniform")
+    free = {(row["weight_bits"], row["act_bits"]) for row in found["policy"][1:-1]}
+    assert len(free) == 1

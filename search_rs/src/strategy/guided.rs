@@ -298,9 +298,11 @@ fn survey_size(settings: &GuidedSettings) -> u64 {
 /// so many: uniform policies tell the level, random ones the layers.
 fn first_policies(problem: &Problem, count: u64) -> Vec<Policy> {
     let budgets = 0..problem.budgets.len();
-    let uniform = budgets.flat_map(|budget| problem.spending(budget));
+    let mut uniform = budgets.flat_map(|budget| problem.spending(budget));
     let mut seen: BTreeSet<Policy> = problem.starts.iter().cloned().collect();
-    let others = std::iter::once(Policy::largest(&problem.network))
+    // The largest is no answer, so it is not the only one that a limit of 1 lets be measured.
+    let first = uniform.next();
+    let others = (first.into_iter().chain(std::iter::once(Policy::largest(&problem.network))))
         .chain(uniform)
         .filter(|policy| seen.insert(policy.clone()))
         .take(as_place(count).max(1));

@@ -20,13 +20,21 @@ impl Strategy for Uniform {
             return None;
         }
         self.has_asked = true;
-        let budgets = 0..view.problem.budgets.len();
-        Some(
-            budgets.flat_map(|budget| view.problem.within(budget, &view.problem.uniform)).collect(),
-        )
+        let problem = view.problem;
+        let budgets = 0..problem.budgets.len();
+        // Under a small limit those that spend a budget are asked for.
+        let spending = budgets.clone().flat_map(|budget| problem.spending(budget));
+        let within = budgets.flat_map(|budget| problem.within(budget, &problem.uniform));
+        Some(spending.chain(within).collect())
     }
 
     fn observe(&mut self, _view: &View<'_>, _scored: &[Scored<'_>]) {}
+
+    fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
+        // Other searches may have left better ones in the archive, which are not uniform.
+        let ranked = view.ranked(budget).into_iter().map(|(policy, _)| policy);
+        ranked.filter(|policy| view.problem.uniform.contains(policy)).take(count).collect()
+    }
 
     fn trace(&self) -> &[TraceStep] {
         &[]
