@@ -74,12 +74,6 @@ class Found:
         """Return the score as a mean over so many images."""
         return None if self.score is None else self.score / num_images
 
-    def mean_prediction(self, num_images: int) -> tuple[float, float] | None:
-        """Return the expectation as a mean over so many images."""
-        if self.predicted is None:
-            return None
-        return self.predicted[0] / num_images, self.predicted[1] / num_images
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineResult:
