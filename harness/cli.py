@@ -33,6 +33,7 @@ from harness.terminal import console
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
     from harness.runtime import TerminalObserver
+    from harness.search.from_archive import ArchiveAnswer
     from harness.search.outcome import SearchOutcome
 
 app = typer.Typer(
@@ -159,15 +160,15 @@ def search(
     if confirm is not None and not from_archive:
         raise ConfigError("--confirm measures an answer of --from-archive; give both")
     if from_archive:
-        asked = {
-            "--strategy": strategy != STRATEGIES[0],
-            "--evaluations": evaluations != DEFAULT_EVALUATIONS,
-            "--start": start is not None,
-            "--seed": seed != 0,
-            "--resume": resume and confirm is None,
-            "--data-path": data_path is not None and confirm is None,
-        }
-        _refuse_unused([name for name, is_given in asked.items() if is_given])
+        is_confirmed = confirm is not None
+        _refuse_unused(
+            ("--strategy", strategy != STRATEGIES[0]),
+            ("--evaluations", evaluations != DEFAULT_EVALUATIONS),
+            ("--start", start is not None),
+            ("--seed", seed != 0),
+            ("--resume", resume and not is_confirmed),
+            ("--data-path", data_path is not None and not is_confirmed),
+        )
     folder = _run_or_newest(run)
     from harness.search.request import SearchOptions
 
@@ -186,9 +187,7 @@ def search(
     if from_archive and confirm is None:
         from harness.search.from_archive import answer
 
-        answers = answer(folder, targets, out=out, options=options)
-        table = outcome_tables.answers_table(answers)
-        _show(outcome_tables.answers_json(folder, answers), table, json=json)
+        _show_answers(folder, answer(folder, targets, out=out, options=options), json=json)
         return
     _setup_logging()
     with working(), _observer() as observer:
@@ -196,7 +195,14 @@ def search(
     _show_outcomes(folder, outcomes, json=json)
 
 
-def _refuse_unused(names: list[str]) -> None:
+def _show_answers(run: "RunDir", answers: "list[ArchiveAnswer]", *, json: bool) -> None:
+    table = outcome_tables.answers_table(answers)
+    _show(outcome_tables.answers_json(run, answers), table, json=json)
+
+
+def _refuse_unused(*options: tuple[str, bool]) -> None:
+    """Refuse options of a search, each with whether it was given, where nothing is searched."""
+    names = [name for name, is_given in options if is_given]
     if names:
         raise ConfigError(
             f"--from-archive evaluates nothing and has no use for {' and '.join(names)}; leave "
