@@ -21,7 +21,8 @@ impl Observation {
     /// Take the parts of a score.
     #[must_use]
     pub fn new(parts: Vec<f64>) -> Self {
-        // From 0.0, so that -0 becomes 0: `total_cmp` tells them apart, but they are the same score.
+        // From 0.0, so that -0 becomes 0: `total_cmp` tells them apart, but they are the same
+        // score.
         let score = parts.iter().fold(0.0, |sum, part| sum + part);
         Self { parts, score }
     }
@@ -103,7 +104,8 @@ impl Archive {
     /// Put down the scores of some policies, all or none: for each a row of parts.
     ///
     /// # Errors
-    /// Another number of rows than policies, rows of different lengths, or a score that is not finite.
+    /// Another number of rows than policies, rows of different lengths, or a score that is not
+    /// finite.
     pub fn record(&mut self, policies: &[Policy], rows: &[Vec<f64>]) -> Result<(), SearchError> {
         if rows.len() != policies.len() {
             let (found, expected) = (rows.len(), policies.len());

@@ -1,7 +1,7 @@
 //! The hard limits on what a result may cost, in any of the resources.
 //!
-//! Invariant: each limit of a `Budget` that exists is met by some policy of the network. Whether one
-//! policy meets all of them is for the knapsack to say (`knapsack.rs`).
+//! Invariant: each limit of a `Budget` that exists is met by some policy of the network. Whether
+//! one policy meets all of them is for the knapsack to say (`knapsack.rs`).
 
 use std::collections::BTreeSet;
 
@@ -22,8 +22,8 @@ impl Budget {
     /// Set limits in the units of the network's costs: one for each resource, `None` for no limit.
     ///
     /// # Errors
-    /// Another number of limits than resources, none that limits anything, or one below the smallest
-    /// cost that is reachable; that error carries both.
+    /// Another number of limits than resources, none that limits anything, or one below the
+    /// smallest cost that is reachable; that error carries both.
     pub fn new(network: &Network, limits: &[Option<u64>]) -> Result<Self, SearchError> {
         let (found, expected) = (limits.len(), network.num_resources());
         if found != expected {
@@ -74,8 +74,8 @@ impl Budget {
         self.limits.iter().all(|&(resource, limit)| costs.get(resource) <= limit)
     }
 
-    /// Return the sum over the limits of the cost as a share of the limit: what a search lowers on its
-    /// way to the budget. Under one limit it orders policies as their cost does.
+    /// Return the sum over the limits of the cost as a share of the limit: what a search lowers on
+    /// its way to the budget. Under one limit it orders policies as their cost does.
     #[must_use]
     pub fn load(&self, costs: &Costs) -> f64 {
         self.limits.iter().map(|&(resource, limit)| share(costs.get(resource), limit)).sum()
@@ -108,8 +108,9 @@ pub fn smallest_cost(network: &Network, resource: usize) -> u64 {
     }
 }
 
-/// Return for each resource that limits exclude together the least that it reaches while all the other
-/// limits are kept; `None` where there is no limit, or where the others cannot be kept together either.
+/// Return for each resource that limits exclude together the least that it reaches while all the
+/// other limits are kept; `None` where there is no limit, or where the others cannot be kept
+/// together either.
 pub(crate) fn least_of_each(
     network: &Network,
     knapsack: &Knapsack,
@@ -143,8 +144,8 @@ fn least_sum(
     Some(cost::of_policy(network, &solution.policy).get(resource))
 }
 
-/// Return the least that a resource whose largest layer counts reaches within a budget: the least limit
-/// on it, of the costs that layers have, that can be kept beside the others.
+/// Return the least that a resource whose largest layer counts reaches within a budget: the least
+/// limit on it, of the costs that layers have, that can be kept beside the others.
 fn least_largest(
     network: &Network,
     knapsack: &Knapsack,

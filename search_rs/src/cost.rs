@@ -1,8 +1,8 @@
 //! What a policy costs in each resource, whole or by difference, in integers.
 //!
-//! What a resource counts is the caller's affair: each is a column of the layers' tables, and its total
-//! is the sum over the layers, or the largest of them. Invariant: no sum overflows (`Network` sees to
-//! it), and the costs after a move equal a recount.
+//! What a resource counts is the caller's affair: each is a column of the layers' tables, and its
+//! total is the sum over the layers, or the largest of them. Invariant: no sum overflows (`Network`
+//! sees to it), and the costs after a move equal a recount.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -145,9 +145,9 @@ fn largest_after(
     others.map(|(index, &bits)| cost(index, bits)).fold(risen, u64::max)
 }
 
-/// Return what each of many policies costs, an entry for each resource behind one another; rows hold
-/// weight bits and activation bits of each layer in turn. Ties are not checked: a policy that breaks
-/// one still costs something.
+/// Return what each of many policies costs, an entry for each resource behind one another; rows
+/// hold weight bits and activation bits of each layer in turn. Ties are not checked: a policy that
+/// breaks one still costs something.
 ///
 /// # Errors
 /// Rows of another length, or bits that are not candidates.
@@ -243,8 +243,8 @@ impl<const SIZE: usize> Column<SIZE> {
         Self { kind: network.aggregates()[resource], tables: tables.collect() }
     }
 
-    /// Write the costs of at most `BLOCK` policies, `stride` entries apart; return whether all their
-    /// bits are candidates.
+    /// Write the costs of at most `BLOCK` policies, `stride` entries apart; return whether all
+    /// their bits are candidates.
     fn fill(&self, rows: &[u8], costs: &mut [u64], stride: usize) -> bool {
         if !Table::<SIZE>::have_places(rows) {
             return false;
@@ -351,8 +351,9 @@ mod tests {
 
     #[test]
     fn many_rows_cost_what_each_policy_does_whatever_the_bits() {
-        // More rows than a block; layers that do not fill groups; 16 bits, which fit the small table,
-        // and 17 and 32, which do not; costs from 0 on, so that no number is left out by chance.
+        // More rows than a block; layers that do not fill groups; 16 bits, which fit the small
+        // table, and 17 and 32, which do not; costs from 0 on, so that no number is left out by
+        // chance.
         for (most, num_layers) in [(16, 3), (16, 8), (17, 5), (32, 9)] {
             let candidates = [1, 2, most - 1, most];
             let layer = |index: i128| {

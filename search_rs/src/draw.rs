@@ -1,9 +1,10 @@
 //! Policies drawn at random within a budget.
 //!
 //! `UniformDraw` draws each policy within the budget with the same probability. It counts, block by
-//! block, how many ways of completing a policy are left (dynamic programming as in Dyer, "Approximate
-//! counting by dynamic programming", 2003): costs are rounded down to a grid, so that every policy
-//! within the budget is among those that are counted, and those that are not within it are drawn again.
+//! block, how many ways of completing a policy are left (dynamic programming as in Dyer,
+//! "Approximate counting by dynamic programming", 2003): costs are rounded down to a grid, so that
+//! every policy within the budget is among those that are counted, and those that are not within it
+//! are drawn again.
 //!
 //! Invariant: what is drawn is within the budget and depends on the generator alone.
 
@@ -34,7 +35,8 @@ pub struct UniformDraw {
     budget: usize,
     /// By block and option: the cost on the grid; `None` where a limit on largest costs forbids it.
     steps: Vec<Vec<Option<usize>>>,
-    /// By block and steps left: the completions from that block on, each block's divided by its largest.
+    /// By block and steps left: the completions from that block on, each block's divided by its
+    /// largest.
     completions: Vec<Vec<f64>>,
 }
 
@@ -99,8 +101,8 @@ impl UniformDraw {
         policy
     }
 
-    /// Draw by a walk that changes one block at a time within the budget: in the long run every policy
-    /// that it can reach is as likely as any other (Metropolis et al., 1953).
+    /// Draw by a walk that changes one block at a time within the budget: in the long run every
+    /// policy that it can reach is as likely as any other (Metropolis et al., 1953).
     fn walk(&self, problem: &Problem, random: &mut Pcg64Mcg) -> Policy {
         let blocks = problem.knapsack.blocks();
         let mut policy = problem.cheapest[self.budget].clone();
@@ -117,8 +119,8 @@ impl UniformDraw {
     }
 }
 
-/// Share of the groups that a wide draw puts at their largest or smallest candidate: the ends show most
-/// of what a group does.
+/// Share of the groups that a wide draw puts at their largest or smallest candidate: the ends show
+/// most of what a group does.
 const ENDS: f64 = 0.4;
 
 /// Draw a policy spread over all candidates, the ends more often, and bring it into a budget.

@@ -250,8 +250,8 @@ pub enum SearchError {
     BudgetUnreachable {
         /// Position of the budget.
         budget: usize,
-        /// By resource: where it is limited, the least that it reaches while all the other limits are
-        /// kept; `None` where they cannot be kept together either.
+        /// By resource: where it is limited, the least that it reaches while all the other limits
+        /// are kept; `None` where they cannot be kept together either.
         least: Vec<Option<u64>>,
     },
     /// A budget that no policy meets.

@@ -1,10 +1,11 @@
 //! The cheapest values within a budget: an exact multiple-choice knapsack.
 //!
-//! Given a value for each pair of bits of each layer, finds the policy with the lowest sum of values
-//! among those that every limit admits. It is dynamic programming over lists (Nemhauser and Ullmann,
-//! 1969; for multiple choice Pisinger, "A minimal algorithm for the multiple-choice knapsack problem",
-//! 1995): block by block, the partial policies that no other beats in value and all costs are kept.
-//! Those whose Lagrangian bound is above the best whole policy known are dropped, which leaves few.
+//! Given a value for each pair of bits of each layer, finds the policy with the lowest sum of
+//! values among those that every limit admits. It is dynamic programming over lists (Nemhauser and
+//! Ullmann, 1969; for multiple choice Pisinger, "A minimal algorithm for the multiple-choice
+//! knapsack problem", 1995): block by block, the partial policies that no other beats in value and
+//! all costs are kept. Those whose Lagrangian bound is above the best whole policy known are
+//! dropped, which leaves few.
 //!
 //! Invariant: no policy within the budget has a lower value than a solution that is `is_proven`.
 
@@ -21,9 +22,9 @@ use crate::policy::{LayerBits, Policy};
 use self::bound::Bound;
 use self::choice::{Choice, choices};
 
-/// Most partial policies kept, pass by pass: a narrow pass finds a policy near the best, with which the
-/// bounds leave fewer for the next. One limit needs some hundred. Where the last is too narrow, the
-/// solution is not proven.
+/// Most partial policies kept, pass by pass: a narrow pass finds a policy near the best, with which
+/// the bounds leave fewer for the next. One limit needs some hundred. Where the last is too narrow,
+/// the solution is not proven.
 const BEAMS: [usize; 3] = [300, 5_000, 100_000];
 
 /// Above that many states, those beaten by another are looked for only under one limit.
@@ -44,8 +45,8 @@ impl PairValues {
         Self(layers.map(of_layer).collect())
     }
 
-    /// Take a number for each pair of each layer: weight candidates ascending, for each of them the act
-    /// candidates ascending.
+    /// Take a number for each pair of each layer: weight candidates ascending, for each of them the
+    /// act candidates ascending.
     ///
     /// # Errors
     /// Another number of layers or pairs, or a value that is not finite.

@@ -1,7 +1,7 @@
 //! Search engine for mixed-precision policies: exact costs, and searches within budgets.
 //!
-//! What a cost counts, only the caller knows. `python` is the only file that knows `PyO3`; all others
-//! build and are tested without an interpreter.
+//! What a cost counts, only the caller knows. `python` is the only file that knows `PyO3`; all
+//! others build and are tested without an interpreter.
 
 /// Scores of the policies that a search knows.
 pub mod archive;

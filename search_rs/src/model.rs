@@ -9,15 +9,15 @@
 //! `h_uk = mu + level_u + (delta + decay_u) t_uk + jitter_uk`, `t = 4 - (bits before + bits after) / 2`
 //!
 //! (quantization noise falls with a power of two per bit: Widrow and Kollar, "Quantization noise",
-//! 2008; sensitivities differ by orders of magnitude, so their logarithms are what is alike). The variance of the
-//! error is `noise + misfit x^2` with `x` the modelled effect: what the model cannot say grows with the
-//! effect. The posterior of `h` is Gaussian and found by variational inference (Bishop, "Pattern
-//! recognition and machine learning", 2006, chapter 10): the expected square of the residuals needs only
-//! `E exp(h) = w` and `E exp(h_i + h_j) = w_i w_j exp(S_ij)`. What groups share is re-estimated in the
-//! same loop, by expectation and maximisation.
+//! 2008; sensitivities differ by orders of magnitude, so their logarithms are what is alike). The
+//! variance of the error is `noise + misfit x^2` with `x` the modelled effect: what the model
+//! cannot say grows with the effect. The posterior of `h` is Gaussian and found by variational
+//! inference (Bishop, "Pattern recognition and machine learning", 2006, chapter 10): the expected
+//! square of the residuals needs only `E exp(h) = w` and `E exp(h_i + h_j) = w_i w_j exp(S_ij)`.
+//! What groups share is re-estimated in the same loop, by expectation and maximisation.
 //!
-//! Invariant: a fit depends on the policies and scores alone, not on their order beyond rounding, and
-//! ends after a fixed number of rounds at most.
+//! Invariant: a fit depends on the policies and scores alone, not on their order beyond rounding,
+//! and ends after a fixed number of rounds at most.
 
 pub mod hints;
 mod hyper;
@@ -134,8 +134,8 @@ impl Model {
         Some(fit.finish(moments))
     }
 
-    /// Return what is expected of a policy's score. The deviation is of the score without the noise of
-    /// a measurement; what the model cannot say is part of it.
+    /// Return what is expected of a policy's score. The deviation is of the score without the noise
+    /// of a measurement; what the model cannot say is part of it.
     #[must_use]
     pub fn predict(&self, network: &Network, policy: &Policy) -> Prediction {
         let positions = self.layout.positions(network, policy);
@@ -144,8 +144,8 @@ impl Model {
         Prediction { deviation: found.deviation.hypot(misfit.sqrt()), ..found }
     }
 
-    /// Return the standard deviation of one measurement of a policy around its expected score: noise, and
-    /// what the model cannot say.
+    /// Return the standard deviation of one measurement of a policy around its expected score:
+    /// noise, and what the model cannot say.
     #[must_use]
     pub fn deviation_of_error(&self, network: &Network, policy: &Policy) -> f64 {
         let effect = self.forecast.effect(&self.layout.positions(network, policy));
@@ -158,9 +158,9 @@ impl Model {
         self.forecast.effect(&self.layout.positions(network, policy))
     }
 
-    /// Return what is to be thought of a policy that was measured: between the model's expectation and
-    /// the score, nearer the score the more of their difference is what the model cannot say rather
-    /// than noise. Without noise it is the score itself.
+    /// Return what is to be thought of a policy that was measured: between the model's expectation
+    /// and the score, nearer the score the more of their difference is what the model cannot say
+    /// rather than noise. Without noise it is the score itself.
     #[must_use]
     pub fn estimate(&self, network: &Network, policy: &Policy, score: f64) -> f64 {
         let positions = self.layout.positions(network, policy);
@@ -169,8 +169,8 @@ impl Model {
         expected + misfit / (misfit + self.hyper.noise) * (score - expected)
     }
 
-    /// Return the typical error where the model predicts a score that it was not shown: leaving each
-    /// policy out in turn, to first order.
+    /// Return the typical error where the model predicts a score that it was not shown: leaving
+    /// each policy out in turn, to first order.
     #[must_use]
     pub fn error(&self) -> f64 {
         self.error
@@ -192,8 +192,8 @@ impl Model {
         self.as_values(network, &self.layout.sums(&increments))
     }
 
-    /// Return how much one group's bits add to the expected score, by candidate from the largest down,
-    /// with the standard deviation of each; nothing for a pinned group.
+    /// Return how much one group's bits add to the expected score, by candidate from the largest
+    /// down, with the standard deviation of each; nothing for a pinned group.
     #[must_use]
     pub fn sensitivities(&self, group: usize) -> Vec<Prediction> {
         let Some(place) = self.layout.place(group) else { return Vec::new() };
@@ -283,8 +283,8 @@ impl Fit {
         moments
     }
 
-    /// Return the sums over the policies that a round needs, each policy weighed by its variance; those
-    /// from before where its weights are still right, as they are without misfit.
+    /// Return the sums over the policies that a round needs, each policy weighed by its variance;
+    /// those from before where its weights are still right, as they are without misfit.
     fn moments(&self, before: Option<Moments>) -> Moments {
         let sums = self.layout.sums(&self.posterior.increments());
         let effects: Vec<f64> = self.positions.iter().map(|it| effect(&sums, it)).collect();
@@ -339,8 +339,8 @@ impl Fit {
     }
 }
 
-/// Return the root of the mean squared error of each score predicted without it: its residual over one
-/// less its leverage, the leverage from the posterior's share of the variance.
+/// Return the root of the mean squared error of each score predicted without it: its residual over
+/// one less its leverage, the leverage from the posterior's share of the variance.
 fn left_out_error(model: &Model, positions: &[Positions], scores: &[f64]) -> f64 {
     let squares = positions.iter().zip(scores).map(|(positions, score)| {
         let found = model.forecast.predict(positions);

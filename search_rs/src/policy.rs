@@ -1,7 +1,8 @@
 //! Policies: one (weight bits, activation bits) pair per layer.
 //!
-//! Invariant: every pair of a `Policy` is among the candidates of the network it was made for, and tied
-//! sides have the same bits. The order is that of the pairs from the first layer on, weight bits first.
+//! Invariant: every pair of a `Policy` is among the candidates of the network it was made for, and
+//! tied sides have the same bits. The order is that of the pairs from the first layer on, weight
+//! bits first.
 
 use crate::bits::{Bits, Side};
 use crate::error::SearchError;

@@ -22,7 +22,8 @@ use crate::strategy;
 mod module {
     use super::{Bound, PyModule, PyModuleMethods, PyResult, PyTuple, strategy};
 
-    /// Adds the names of the strategies, the default first, and how much a search evaluates by default.
+    /// Adds the names of the strategies, the default first, and how much a search evaluates by
+    /// default.
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         module.add("DEFAULT_EVALUATIONS", strategy::DEFAULT_EVALUATIONS)?;

@@ -1,9 +1,9 @@
-//! A search under way: the problem, the scores known, the limit of evaluations, what is pending, and
-//! the strategy that decides what is asked next.
+//! A search under way: the problem, the scores known, the limit of evaluations, what is pending,
+//! and the strategy that decides what is asked next.
 //!
-//! Invariant: no policy is asked for twice, none that is known is asked for, and never more than the
-//! limit allows; results are within their budgets. What a strategy asks depends on scores alone, so a
-//! session made anew and given the same scores asks the same.
+//! Invariant: no policy is asked for twice, none that is known is asked for, and never more than
+//! the limit allows; results are within their budgets. What a strategy asks depends on scores
+//! alone, so a session made anew and given the same scores asks the same.
 
 use crate::archive::Archive;
 use crate::cost;
@@ -20,8 +20,8 @@ pub struct Session {
     archive: Archive,
     limit: Option<u64>,
     num_evaluations: u64,
-    /// By budget: the policy that `View::ranked` holds to be the first. Kept from batch to batch, for
-    /// ranking ten thousand policies takes longer than a display may.
+    /// By budget: the policy that `View::ranked` holds to be the first. Kept from batch to batch,
+    /// for ranking ten thousand policies takes longer than a display may.
     best: Vec<Option<Policy>>,
     state: State,
 }
@@ -104,8 +104,8 @@ impl Session {
         }
     }
 
-    /// Take the scores of the policies last proposed, in their order, a row of parts for each; lower
-    /// is better.
+    /// Take the scores of the policies last proposed, in their order, a row of parts for each;
+    /// lower is better.
     ///
     /// # Errors
     /// Nothing proposed, another number of rows, rows of different lengths, or a score that is not
@@ -129,8 +129,8 @@ impl Session {
         }
     }
 
-    /// Return what the strategy's model expects each single move of a policy to change, side by side in
-    /// execution order; `None` where it has no model.
+    /// Return what the strategy's model expects each single move of a policy to change, side by
+    /// side in execution order; `None` where it has no model.
     ///
     /// # Errors
     /// A policy that is none of the network.

@@ -1,8 +1,8 @@
 //! What a search strategy is, and what the session shows it.
 //!
-//! Invariant: a strategy is a pure function of the problem, the seed and the scores. So a search that
-//! is begun anew and given the same scores takes the same steps, and a caller that keeps the scores
-//! resumes a search by asking again.
+//! Invariant: a strategy is a pure function of the problem, the seed and the scores. So a search
+//! that is begun anew and given the same scores takes the same steps, and a caller that keeps the
+//! scores resumes a search by asking again.
 
 /// The strategies by name.
 pub mod by_name;
@@ -53,7 +53,8 @@ pub struct Problem {
     pub budgets: Vec<Budget>,
     /// Uniform policies in any order: starts and yardsticks.
     pub uniform: Vec<Policy>,
-    /// Policies from outside, each within some budget: measured first by strategies that have a start.
+    /// Policies from outside, each within some budget: measured first by strategies that have a
+    /// start.
     pub starts: Vec<Policy>,
     /// What is known of the layers before anything was measured.
     pub hints: Option<Hints>,
@@ -69,8 +70,8 @@ impl Problem {
     /// State a problem.
     ///
     /// # Errors
-    /// No budget, or one whose limits no policy meets together; a uniform policy that is none of the
-    /// network; ties that join too many layers.
+    /// No budget, or one whose limits no policy meets together; a uniform policy that is none of
+    /// the network; ties that join too many layers.
     pub fn new(
         network: Arc<Network>,
         budgets: Vec<Budget>,
@@ -182,8 +183,9 @@ impl View<'_> {
         self.remaining.is_none_or(|remaining| unknown + reserve <= remaining)
     }
 
-    /// Return what can be evaluated of a proposal: all of it, or what is known and the first unknown
-    /// policies up to the limit; `None` where something is unknown and nothing can be evaluated.
+    /// Return what can be evaluated of a proposal: all of it, or what is known and the first
+    /// unknown policies up to the limit; `None` where something is unknown and nothing can be
+    /// evaluated.
     #[must_use]
     pub fn cut(&self, mut proposed: Vec<Policy>) -> Option<Vec<Policy>> {
         let mut unknown = self.archive.unknown(&proposed);
@@ -199,8 +201,8 @@ impl View<'_> {
         Some(proposed)
     }
 
-    /// Return the evaluated policies within a budget with their scores, the lowest score first; ties
-    /// go to the lower costs, then to the order of policies.
+    /// Return the evaluated policies within a budget with their scores, the lowest score first;
+    /// ties go to the lower costs, then to the order of policies.
     #[must_use]
     pub fn ranked(&self, budget: usize) -> Vec<(Policy, f64)> {
         let (network, budget) = (&self.problem.network, &self.problem.budgets[budget]);
@@ -238,8 +240,8 @@ pub trait Strategy: Debug + Send + Sync {
     /// known.
     fn observe(&mut self, view: &View<'_>, scored: &[Scored<'_>]);
 
-    /// Make ready to answer from all that is known: nothing more is asked. By default there is nothing
-    /// to do.
+    /// Make ready to answer from all that is known: nothing more is asked. By default there is
+    /// nothing to do.
     fn conclude(&mut self, _view: &View<'_>) {}
 
     /// Return the policies that the strategy holds to be best within a budget, the best first; by
@@ -253,7 +255,8 @@ pub trait Strategy: Debug + Send + Sync {
         None
     }
 
-    /// Return what a model expects each single move of a policy to change, where the strategy has one.
+    /// Return what a model expects each single move of a policy to change, where the strategy has
+    /// one.
     fn marginals(&self, _problem: &Problem, _policy: &Policy) -> Option<Vec<Marginal>> {
         None
     }

@@ -18,8 +18,8 @@ pub struct CostTable {
 }
 
 impl CostTable {
-    /// Take the candidates of each side in any order, and for each resource a row of costs per weight
-    /// candidate with an entry per act candidate, both in the order given.
+    /// Take the candidates of each side in any order, and for each resource a row of costs per
+    /// weight candidate with an entry per act candidate, both in the order given.
     ///
     /// # Errors
     /// No candidate, one outside 1 to 32 or one listed twice; another number of costs, or a cost

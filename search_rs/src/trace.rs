@@ -29,8 +29,8 @@ pub struct Prediction {
     pub deviation: f64,
 }
 
-/// What a model expects of one side's next candidate. Tied sides change together, so each of them has the
-/// difference of all.
+/// What a model expects of one side's next candidate. Tied sides change together, so each of them
+/// has the difference of all.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Marginal {
     /// The side and its bits before and after.

@@ -3,8 +3,8 @@
 //! For any multipliers `m >= 0` of the limits, the blocks still open add at least the sum of their
 //! smallest `value + m * cost`, less `m` times what is left of the limits (Everett, "Generalized
 //! Lagrange multiplier method", 1963). Several multipliers around the best ones are kept, and the
-//! highest of their bounds counts. The policies met on the way to the multipliers give the first whole
-//! policy to compare with.
+//! highest of their bounds counts. The policies met on the way to the multipliers give the first
+//! whole policy to compare with.
 //!
 //! Invariant: a partial policy that leads to a better whole one than that is never refused.
 
@@ -71,8 +71,8 @@ impl Bound {
         Some(bound)
     }
 
-    /// Return which choices of a step may stand in a policy that is no worse than the best known: the
-    /// bound over all blocks with that choice in place of the block's smallest.
+    /// Return which choices of a step may stand in a policy that is no worse than the best known:
+    /// the bound over all blocks with that choice in place of the block's smallest.
     pub(super) fn may_be_taken(&self, choices: &[Choice]) -> Vec<bool> {
         let may = |choice: &Choice| {
             self.multipliers.iter().all(|(multipliers, sums)| {
@@ -105,8 +105,8 @@ impl Bound {
         self.value
     }
 
-    /// Return whether a partial policy, whole up to a step, may lead to one within the limits that is
-    /// no worse than the best known.
+    /// Return whether a partial policy, whole up to a step, may lead to one within the limits that
+    /// is no worse than the best known.
     pub(super) fn may_lead_to_best(&self, step: usize, costs: &[u64], value: f64) -> bool {
         let fits = costs.iter().zip(&self.least_costs[step]).zip(&self.limits).all(
             |((cost, least), limit)| limit.checked_sub(*cost).is_some_and(|left| *least <= left),
@@ -137,7 +137,8 @@ impl Bound {
         }
     }
 
-    /// One limit: the cost falls as the multiplier rises, so halving finds where it meets the limit.
+    /// One limit: the cost falls as the multiplier rises, so halving finds where it meets the
+    /// limit.
     fn bisect(&mut self, steps: &[Vec<Choice>]) -> Vec<f64> {
         let (mut low, mut high) = (0.0, first_multiplier(steps, 0));
         if self.meet(steps, &[0.0]).1 {

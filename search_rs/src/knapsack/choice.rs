@@ -17,8 +17,8 @@ pub(super) struct Choice {
     pub(super) value: f64,
 }
 
-/// Return the options of a block within the limits on largest costs, without those that another is no
-/// worse than in value and in every cost that adds up.
+/// Return the options of a block within the limits on largest costs, without those that another is
+/// no worse than in value and in every cost that adds up.
 pub(super) fn choices(
     network: &Network,
     block: &Block,

@@ -1,16 +1,17 @@
-//! What is known of a network before any policy was measured: by how much each step of a group should
-//! raise the score, up to a common factor and slope. Gradients say it for the price of an evaluation.
+//! What is known of a network before any policy was measured: by how much each step of a group
+//! should raise the score, up to a common factor and slope. Gradients say it for the price of an
+//! evaluation.
 //!
-//! The model takes the logarithms, less the line in the bits that fits them best: what all groups have
-//! in common it learns itself, and how far hints are to be trusted as well.
+//! The model takes the logarithms, less the line in the bits that fits them best: what all groups
+//! have in common it learns itself, and how far hints are to be trusted as well.
 
 use crate::convert::count_as_float;
 use crate::knapsack::PairValues;
 use crate::network::{Group, Network};
 use crate::policy::Policy;
 
-/// A step that raises the score by less than this share of the mean step, or lowers it, counts as one
-/// that raises it by so much: a sum of noisy terms has no logarithm where it is negative.
+/// A step that raises the score by less than this share of the mean step, or lowers it, counts as
+/// one that raises it by so much: a sum of noisy terms has no logarithm where it is negative.
 const LEAST_SHARE: f64 = 1e-3;
 
 /// Hints for the groups of one network.
@@ -21,8 +22,8 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Read what each pair of each layer adds to the score; what a group adds is taken where all others
-    /// have their largest candidates.
+    /// Read what each pair of each layer adds to the score; what a group adds is taken where all
+    /// others have their largest candidates.
     #[must_use]
     pub fn new(network: &Network, values: &PairValues) -> Self {
         let groups = network.groups().iter();

@@ -1,7 +1,8 @@
 //! Which steps of which group a policy has taken, and sums over policies of what follows from it.
 //!
-//! A policy takes the first steps of each group, so every sum over pairs of steps is a table of sums over
-//! pairs of groups and numbers of steps taken: with 100 groups and 400 steps, a sixteenth of the work.
+//! A policy takes the first steps of each group, so every sum over pairs of steps is a table of
+//! sums over pairs of groups and numbers of steps taken: with 100 groups and 400 steps, a sixteenth
+//! of the work.
 
 use std::ops::Range;
 

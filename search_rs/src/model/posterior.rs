@@ -94,8 +94,8 @@ impl Posterior {
         expected
     }
 
-    /// Take up to two Newton steps in the mean under fixed covariances, then set the covariance to the
-    /// inverse of the curvature there; return the size of the last step.
+    /// Take up to two Newton steps in the mean under fixed covariances, then set the covariance to
+    /// the inverse of the curvature there; return the size of the last step.
     pub(super) fn improve(
         &mut self,
         layout: &Layout,
@@ -167,8 +167,8 @@ impl Posterior {
     }
 }
 
-/// Return the expected sum of the squared residuals at some increments; `along` is the product of the
-/// expected sums with them.
+/// Return the expected sum of the squared residuals at some increments; `along` is the product of
+/// the expected sums with them.
 fn square(along: &[f64], moments: &Moments, w: &[f64]) -> f64 {
     moments.square - 2.0 * dot(w, &moments.product) + dot(w, along)
 }

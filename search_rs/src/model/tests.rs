@@ -112,8 +112,9 @@ fn exact_additive_scores_are_predicted() {
     }
 }
 
-/// Fit noisy scores of the model's own kind; return the share of fresh policies whose true score lies
-/// within two deviations, and the typical error of single measurements over what the model says of it.
+/// Fit noisy scores of the model's own kind; return the share of fresh policies whose true score
+/// lies within two deviations, and the typical error of single measurements over what the model
+/// says of it.
 fn judge(seed: u64, noise: f64) -> (f64, f64) {
     let network = plain_network(layers(6)).unwrap();
     let mut random = Pcg64Mcg::seed_from_u64(seed);

@@ -1,7 +1,7 @@
 //! NumPy arrays in and out, through NumPy itself: the stable ABI of Python 3.10 has no buffers.
 //!
-//! Invariant: bytes are copied on the way in and on the way out, so neither side can change what the
-//! other holds, and Rust may work on them without the GIL.
+//! Invariant: bytes are copied on the way in and on the way out, so neither side can change what
+//! the other holds, and Rust may work on them without the GIL.
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;

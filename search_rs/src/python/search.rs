@@ -14,8 +14,8 @@ use crate::session::Session;
 use crate::strategy::{self, Problem, Settings};
 use crate::trace::{Marginal, Prediction, SearchResult};
 
-/// A single move and what it changes: layer index, "weight" or "act", bits before, bits after, expected
-/// rise of the score, its standard deviation.
+/// A single move and what it changes: layer index, "weight" or "act", bits before, bits after,
+/// expected rise of the score, its standard deviation.
 type MarginalRow = (usize, &'static str, u8, u8, f64, f64);
 
 /// A search for the policies with the lowest scores within budgets.

@@ -118,8 +118,8 @@ fn greedy(
 /// Sets up a strategy for one of a problem's budgets.
 type ForBudget = fn(&Problem, usize) -> Box<dyn Strategy>;
 
-/// What spends evaluations that are left over, tier by tier: each goes on where the one before it finds
-/// hardly anything new.
+/// What spends evaluations that are left over, tier by tier: each goes on where the one before it
+/// finds hardly anything new.
 const FILLERS: [ForBudget; 3] =
     [evolution, random, |problem, budget| Box::new(Enumeration::new(problem, budget))];
 

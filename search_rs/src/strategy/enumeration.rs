@@ -1,11 +1,12 @@
 //! Every policy within the budgets, one after the other: what is left where a network has few.
 //!
-//! It goes through the options of the blocks as an odometer does, and leaves out a partial policy that no
-//! options of the blocks to come bring within a budget.
+//! It goes through the options of the blocks as an odometer does, and leaves out a partial policy
+//! that no options of the blocks to come bring within a budget.
 //!
-//! Invariant: it ends, having gone through every policy within its budget at most once. Where there is one
-//! limit, or none but on largest costs, every partial policy it enters leads to one within the budget;
-//! several limits can leave dead ends, of which it enters `MAX_DEAD_ENDS` at most between two policies.
+//! Invariant: it ends, having gone through every policy within its budget at most once. Where there
+//! is one limit, or none but on largest costs, every partial policy it enters leads to one within
+//! the budget; several limits can leave dead ends, of which it enters `MAX_DEAD_ENDS` at most
+//! between two policies.
 
 use crate::cost::{Aggregate, Costs};
 use crate::policy::Policy;

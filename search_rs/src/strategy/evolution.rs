@@ -1,8 +1,8 @@
 //! Evolution within one budget: children of the policies that scored best, crossed and mutated.
 //!
-//! The scheme of the one-shot literature (Guo et al., "Single path one-shot neural architecture search
-//! with uniform sampling", 2020, section 3.4): a population of the best, half of the children by
-//! mutation, half by crossing; each is brought into the budget.
+//! The scheme of the one-shot literature (Guo et al., "Single path one-shot neural architecture
+//! search with uniform sampling", 2020, section 3.4): a population of the best, half of the
+//! children by mutation, half by crossing; each is brought into the budget.
 
 use rand::Rng;
 use rand_pcg::Pcg64Mcg;
@@ -35,8 +35,8 @@ pub struct Evolution {
 }
 
 impl Evolution {
-    /// Begin with the starts and what is known within one of a problem's budgets, where that is little
-    /// with the uniform policies too, and mutations of them.
+    /// Begin with the starts and what is known within one of a problem's budgets, where that is
+    /// little with the uniform policies too, and mutations of them.
     #[must_use]
     pub fn new(problem: &Problem, budget: usize) -> Self {
         let random = problem.generator(budget);

@@ -12,8 +12,9 @@
 //! descent fits, they are what a search can do. Weights and activations are searched jointly; the
 //! reference searches them one after the other.
 //!
-//! Invariant: no step that does not fit the limit of evaluations is begun: the descent then finishes by
-//! cost alone. Applying the changes of all steps in order to the start leads to where the search is.
+//! Invariant: no step that does not fit the limit of evaluations is begun: the descent then
+//! finishes by cost alone. Applying the changes of all steps in order to the start leads to where
+//! the search is.
 
 mod descent;
 mod exchange;
@@ -89,7 +90,8 @@ impl Greedy {
     /// Set up a search for one of a problem's budgets.
     ///
     /// # Errors
-    /// An `error_weight` that is negative or not finite, or a start that is no policy of the network.
+    /// An `error_weight` that is negative or not finite, or a start that is no policy of the
+    /// network.
     pub fn new(
         problem: &Problem,
         budget: usize,

@@ -2,19 +2,19 @@
 //!
 //! Stages, in order:
 //!
-//! 1. survey: policies from outside, the uniform policies that spend a budget, and random policies spread over all candidates
-//!    and brought into a budget, each budget in turn;
-//! 2. draws: increments are drawn from the model's posterior, and the exact knapsack over each draw is
-//!    measured (Thompson, "On the likelihood that one unknown probability exceeds another", 1933): near
-//!    the optimum where the model is sure, wide where it is not. The model is fitted again after each
-//!    batch;
-//! 3. refinement: moves and exchanges around the best policy known, up and down, in the order that the
-//!    model predicts, measured on the same images; one is taken only where the difference is
+//! 1. survey: policies from outside, the uniform policies that spend a budget, and random policies
+//!    spread over all candidates and brought into a budget, each budget in turn;
+//! 2. draws: increments are drawn from the model's posterior, and the exact knapsack over each draw
+//!    is measured (Thompson, "On the likelihood that one unknown probability exceeds another",
+//!    1933): near the optimum where the model is sure, wide where it is not. The model is fitted
+//!    again after each batch;
+//! 3. refinement: moves and exchanges around the best policy known, up and down, in the order that
+//!    the model predicts, measured on the same images; one is taken only where the difference is
 //!    significant.
 //!
-//! The answer is the best by the model: its optimum by the exact knapsack, or a measured policy whose
-//! score counts as far as it is not noise. The lowest of hundreds of noisy scores alone is mostly lucky.
-//! One set of evaluations serves every budget.
+//! The answer is the best by the model: its optimum by the exact knapsack, or a measured policy
+//! whose score counts as far as it is not noise. The lowest of hundreds of noisy scores alone is
+//! mostly lucky. One set of evaluations serves every budget.
 //!
 //! Invariant: what is proposed is within a budget, but for the largest policy.
 
@@ -130,8 +130,8 @@ impl Guided {
         self.num_fitted = view.archive.num_policies();
     }
 
-    /// Draw policies from the model's posterior, each budget in turn. One that is known, as most are
-    /// once the posterior is narrow, is moved further and further.
+    /// Draw policies from the model's posterior, each budget in turn. One that is known, as most
+    /// are once the posterior is narrow, is moved further and further.
     fn drawn(&mut self, view: &View<'_>, count: usize) -> Vec<Policy> {
         let problem = view.problem;
         let mut drawn: Vec<Policy> = Vec::new();
@@ -294,8 +294,8 @@ fn survey_size(settings: &GuidedSettings) -> u64 {
     survey.max(settings.evaluations.min(LEAST_SURVEY))
 }
 
-/// Return the starts, and beside them the largest policy and the uniform ones that spend a budget, at most
-/// so many: uniform policies tell the level, random ones the layers.
+/// Return the starts, and beside them the largest policy and the uniform ones that spend a budget,
+/// at most so many: uniform policies tell the level, random ones the layers.
 fn first_policies(problem: &Problem, count: u64) -> Vec<Policy> {
     let budgets = 0..problem.budgets.len();
     let mut uniform = budgets.flat_map(|budget| problem.spending(budget));

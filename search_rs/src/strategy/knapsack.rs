@@ -2,15 +2,16 @@
 //!
 //! Stages, in order:
 //!
-//! 1. sensitivities: from the largest candidates, one group of sides at a time is lowered and measured;
-//!    under a limit that does not fit all of them, half of it, the lowest candidates and those groups
-//!    that save most first;
-//! 2. exchanges, each budget in turn: the exact knapsack over what is known is measured, with the uniform
-//!    policies that spend the budget beside it, and around the lowest score moves up that fit and exchanges of one move up for one down, those that are predicted
-//!    to be the best first. What they show corrects the values, and the knapsack is solved again.
+//! 1. sensitivities: from the largest candidates, one group of sides at a time is lowered and
+//!    measured; under a limit that does not fit all of them, half of it, the lowest candidates and
+//!    those groups that save most first;
+//! 2. exchanges, each budget in turn: the exact knapsack over what is known is measured, with the
+//!    uniform policies that spend the budget beside it, and around the lowest score moves up that
+//!    fit and exchanges of one move up for one down, those that are predicted to be the best first.
+//!    What they show corrects the values, and the knapsack is solved again.
 //!
-//! Where errors are exact and add up, the first optimum is the optimum. Of noise it knows only that rises
-//! are not negative without it. One set of sensitivities serves every budget.
+//! Where errors are exact and add up, the first optimum is the optimum. Of noise it knows only that
+//! rises are not negative without it. One set of sensitivities serves every budget.
 //!
 //! Invariant: what is proposed after the sensitivities is within a budget.
 
@@ -166,8 +167,9 @@ impl Exchanges {
         None
     }
 
-    /// Return what is first measured for a budget; then the optimum by the values and the best exchanges around the incumbent, as far as they are
-    /// not measured; unless the search goes on for as long as it may, only those that promise something.
+    /// Return what is first measured for a budget; then the optimum by the values and the best
+    /// exchanges around the incumbent, as far as they are not measured; unless the search goes on
+    /// for as long as it may, only those that promise something.
     fn candidates(&self, view: &View<'_>, budget: usize, goes_on: bool) -> Vec<Policy> {
         let problem = view.problem;
         let is_first = self.incumbents[budget].is_none();

@@ -1,7 +1,9 @@
-//! Strategies one after the other, in tiers: those that search, and those that spend what they leave over.
+//! Strategies one after the other, in tiers: those that search, and those that spend what they
+//! leave over.
 //!
-//! Invariant: when a part begins, it and the parts of its tier that are still to come share equally what
-//! is left of the evaluations; what a tier leaves over is the next ones'. The first tier answers.
+//! Invariant: when a part begins, it and the parts of its tier that are still to come share equally
+//! what is left of the evaluations; what a tier leaves over is the next ones'. The first tier
+//! answers.
 
 use crate::policy::Policy;
 use crate::strategy::{Problem, Scored, Strategy, View};
@@ -14,7 +16,8 @@ pub struct Part {
     pub strategy: Box<dyn Strategy>,
     /// Its budget.
     pub budget: Option<usize>,
-    /// 0 for what searches; a later tier spends what the earlier ones leave over. Parts come by tier.
+    /// 0 for what searches; a later tier spends what the earlier ones leave over. Parts come by
+    /// tier.
     pub tier: usize,
 }
 

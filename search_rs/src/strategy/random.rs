@@ -17,8 +17,8 @@ const MAX_IDLE: u32 = 20;
 #[derive(Debug, Clone)]
 pub struct Random {
     budget: usize,
-    /// Made when it is first asked: counting takes a while, and one that spends what others leave over is
-    /// mostly never asked.
+    /// Made when it is first asked: counting takes a while, and one that spends what others leave
+    /// over is mostly never asked.
     uniform: Option<UniformDraw>,
     generator: Pcg64Mcg,
     num_idle: u32,

@@ -1,15 +1,15 @@
 //! The way down to the budget.
 //!
-//! An up move is proposed only if its load stays strictly below the ceiling, the load of the policy that
-//! the latest down move left; policies it was at before are not proposed while anything else is. Where
-//! costs rise with bits and there is one limit, that alone makes it end: the ceiling never rises; while
-//! it stays the same, first come down moves that all cost the same, at the ceiling, where no move up is
-//! proposed: the bits fall. Once below, they rise with every move up, and the next down move lowers the
-//! ceiling.
+//! An up move is proposed only if its load stays strictly below the ceiling, the load of the policy
+//! that the latest down move left; policies it was at before are not proposed while anything else
+//! is. Where costs rise with bits and there is one limit, that alone makes it end: the ceiling
+//! never rises; while it stays the same, first come down moves that all cost the same, at the
+//! ceiling, where no move up is proposed: the bits fall. Once below, they rise with every move up,
+//! and the next down move lowers the ceiling.
 //!
-//! Invariant: it ends whatever the costs. Measured ones may fall with more bits, and several limits may
-//! pull in different directions; so the steps are counted, and beyond `MAX_ROUNDS` times the number of
-//! candidates it finishes by cost alone.
+//! Invariant: it ends whatever the costs. Measured ones may fall with more bits, and several limits
+//! may pull in different directions; so the steps are counted, and beyond `MAX_ROUNDS` times the
+//! number of candidates it finishes by cost alone.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,8 @@ use crate::moves::{Costed, Move};
 use crate::policy::Policy;
 use crate::strategy::View;
 
-/// Steps of a descent per candidate of the network. One limit with rising costs needs fewer than two.
+/// Steps of a descent per candidate of the network. One limit with rising costs needs fewer than
+/// two.
 const MAX_ROUNDS: usize = 8;
 
 /// A descent under way.
@@ -102,9 +103,9 @@ fn pressing(walk: &Walk, view: &View<'_>, next: &Costed) -> f64 {
 }
 
 /// Reach the budget without evaluations: by the down move that ends nearest below it if one reaches
-/// it, else by the one that exceeds it least; ties go to the first. It ends, for each move lowers bits.
-/// Where the smallest bits are not within the budget, as with costs that fall with more bits, it goes to
-/// the policy with the least load.
+/// it, else by the one that exceeds it least; ties go to the first. It ends, for each move lowers
+/// bits. Where the smallest bits are not within the budget, as with costs that fall with more bits,
+/// it goes to the policy with the least load.
 fn finish(walk: &mut Walk, view: &View<'_>) {
     let problem = view.problem;
     while !walk.admits(problem, walk.base()) {

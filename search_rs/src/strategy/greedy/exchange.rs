@@ -1,8 +1,9 @@
 //! Exchanges: one move up paid for by one move down.
 //!
-//! Invariant: an exchange stays within the budget and lowers the score strictly, so exchanges end; they
-//! never ask for more policies than their limit. Each round asks for the single moves of the current
-//! policy, predicts every pair from them as if scores were additive, and asks for the most promising.
+//! Invariant: an exchange stays within the budget and lowers the score strictly, so exchanges end;
+//! they never ask for more policies than their limit. Each round asks for the single moves of the
+//! current policy, predicts every pair from them as if scores were additive, and asks for the most
+//! promising.
 
 use super::upward::lowest;
 use super::walk::{Walk, scores};

@@ -1,10 +1,10 @@
 //! Moves up: climbs from the anchors before the descent, ascents after it.
 //!
 //! Invariant: every move stays within the budget and raises bits, so each climb and each ascent
-//! ends. Climbs begin at anchors, ascents where the descent ended and else only at policies the search
-//! has not been at, so there are finitely many. Moves are taken while any fits, also where the score
-//! gets worse: more bits do not make a quantizer coarser, so a worse score is mostly the noise of the
-//! images, and the best policy met on the way is not lost.
+//! ends. Climbs begin at anchors, ascents where the descent ended and else only at policies the
+//! search has not been at, so there are finitely many. Moves are taken while any fits, also where
+//! the score gets worse: more bits do not make a quantizer coarser, so a worse score is mostly the
+//! noise of the images, and the best policy met on the way is not lost.
 
 use super::descent::Descent;
 use super::exchange::Exchange;

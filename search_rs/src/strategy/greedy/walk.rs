@@ -84,8 +84,8 @@ impl Walk {
         Some((view.problem.costed(policy), *score))
     }
 
-    /// Step to the best policy met if it is better than the current one. Return whether it is one that
-    /// the search has not been at; it went up from all others already.
+    /// Step to the best policy met if it is better than the current one. Return whether it is one
+    /// that the search has not been at; it went up from all others already.
     pub(super) fn restart_from_best(&mut self, view: &View<'_>) -> bool {
         let current = view.archive.score(&self.base.policy);
         let Some((best, score)) = self.best(view) else { return false };

@@ -13,7 +13,8 @@ use crate::trace::{Marginal, Prediction};
 /// Draws from the posterior that deviations are taken over: they are right to about a twentieth.
 const DRAWS: usize = 200;
 
-/// Return the expected difference of each side's next candidates below and above, in execution order.
+/// Return the expected difference of each side's next candidates below and above, in execution
+/// order.
 pub(super) fn of(model: &Model, problem: &Problem, policy: &Policy) -> Vec<Marginal> {
     let network = &problem.network;
     let expected = model.values(network);

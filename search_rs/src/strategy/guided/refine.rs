@@ -1,10 +1,10 @@
 //! Moves and exchanges around the best policy known, in the order that the model predicts.
 //!
-//! Each round is for one budget, in turn. From the incumbent (at first the model's optimum) moves up
-//! that fit, and exchanges of one move up for one down, are measured beside it on the same images,
-//! those that the model holds to be the best first. The best of them becomes the incumbent where its
-//! score is lower by more than some standard errors of the paired difference, more of them the more
-//! neighbours it is the best of.
+//! Each round is for one budget, in turn. From the incumbent (at first the model's optimum) moves
+//! up that fit, and exchanges of one move up for one down, are measured beside it on the same
+//! images, those that the model holds to be the best first. The best of them becomes the incumbent
+//! where its score is lower by more than some standard errors of the paired difference, more of
+//! them the more neighbours it is the best of.
 //!
 //! Invariant: incumbents are within their budget, and a policy is measured once.
 
@@ -92,22 +92,22 @@ impl Refinement {
     }
 }
 
-/// Return how far one score is above another with its standard error: from the folds of the images, or
-/// where there are none from what the model cannot say.
+/// Return how far one score is above another with its standard error: from the folds of the images,
+/// or where there are none from what the model cannot say.
 fn paired(one: &Observation, other: &Observation, by_model: impl Fn() -> f64) -> (f64, f64) {
     let (rise, error) = one.above(other);
     (rise, error.unwrap_or_else(by_model))
 }
 
-/// Return by how many standard errors the best of some policies must be lower, so that by chance it is
-/// about as rarely as one policy alone is by `significance` of them: the tail of the normal distribution
-/// falls as `exp(-z^2 / 2)`, and there are as many tails as policies.
+/// Return by how many standard errors the best of some policies must be lower, so that by chance it
+/// is about as rarely as one policy alone is by `significance` of them: the tail of the normal
+/// distribution falls as `exp(-z^2 / 2)`, and there are as many tails as policies.
 fn of_the_best(significance: f64, num_policies: usize) -> f64 {
     (significance.powi(2) + 2.0 * count_as_float(num_policies.max(1)).ln()).sqrt()
 }
 
-/// Return the incumbent if it is not measured, and neighbours within the budget that are not, the best
-/// by the model first.
+/// Return the incumbent if it is not measured, and neighbours within the budget that are not, the
+/// best by the model first.
 fn neighbours(
     incumbent: &Policy,
     model: &Model,

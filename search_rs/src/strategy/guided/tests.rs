@@ -46,7 +46,8 @@ fn interacting(policy: &Policy) -> f64 {
     additive(policy) + shared.sum::<f64>()
 }
 
-/// The parts of a score: equal shares of it, each with noise of its own that seed and policy decide.
+/// The parts of a score: equal shares of it, each with noise of its own that seed and policy
+/// decide.
 fn parts(policy: &Policy, score: f64, noise: f64, seed: u64) -> Vec<f64> {
     let mut row = Vec::new();
     policy.write_row(&mut row);
@@ -161,8 +162,8 @@ fn refinement_of_scores_that_are_noise_alone_takes_hardly_any_step() {
         num_rounds += proposed.iter().filter(|(phase, _)| *phase == "refinement").count();
     }
     assert!(num_rounds >= 60, "{num_rounds} rounds");
-    // One neighbour alone seems better by two standard errors in 2 % of the rounds; of the best of 16
-    // that holds in 20 %, which is what is not to happen.
+    // One neighbour alone seems better by two standard errors in 2 % of the rounds; of the best of
+    // 16 that holds in 20 %, which is what is not to happen.
     assert!(num_steps * 12 <= num_rounds, "{num_steps} steps in {num_rounds} rounds");
 }
 

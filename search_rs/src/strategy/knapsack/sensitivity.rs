@@ -1,12 +1,14 @@
-//! By how much each group of sides raises the score at each of its candidates, measured one at a time.
+//! By how much each group of sides raises the score at each of its candidates, measured one at a
+//! time.
 //!
-//! What is not measured follows the law of quantization noise, which falls with a power of two per bit
-//! (Widrow and Kollar, "Quantization noise", 2008): `rise(b) ~ 2^(-d b) - 2^(-d b_max)`, `d` from groups
-//! with two measurements. A group without any takes the mean of the others at its lowest candidate.
+//! What is not measured follows the law of quantization noise, which falls with a power of two per
+//! bit (Widrow and Kollar, "Quantization noise", 2008): `rise(b) ~ 2^(-d b) - 2^(-d b_max)`, `d`
+//! from groups with two measurements. A group without any takes the mean of the others at its
+//! lowest candidate.
 //!
-//! Fewer bits do not help, so a score that falls with fewer bits is noise, and tells how large noise is: by
-//! that the rises are drawn to the mean of their kind (Efron and Morris, "Stein's estimation rule and its
-//! competitors", 1973). Without noise they stay as they were measured.
+//! Fewer bits do not help, so a score that falls with fewer bits is noise, and tells how large
+//! noise is: by that the rises are drawn to the mean of their kind (Efron and Morris, "Stein's
+//! estimation rule and its competitors", 1973). Without noise they stay as they were measured.
 
 use std::collections::BTreeMap;
 
@@ -29,8 +31,8 @@ const EXPONENTS: (f64, f64) = (0.2, 4.0);
 /// Least share of the mean rise of its kind that a rise has where there is noise.
 const LEAST: f64 = 0.05;
 
-/// Return the largest policy and those with one group lowered: the lowest candidates of all groups, then
-/// the next, those groups first that save most of the budgets.
+/// Return the largest policy and those with one group lowered: the lowest candidates of all groups,
+/// then the next, those groups first that save most of the budgets.
 pub(super) fn design(problem: &Problem) -> Vec<Policy> {
     let network = &problem.network;
     let largest = Policy::largest(network);
@@ -111,8 +113,8 @@ impl Rises {
         problem.optimum(&values, budget)
     }
 
-    /// Make the difference of two measured policies what it is found to be: what was wrong goes to the
-    /// groups in which they differ, by their share, and to their candidates further on.
+    /// Make the difference of two measured policies what it is found to be: what was wrong goes to
+    /// the groups in which they differ, by their share, and to their candidates further on.
     pub(super) fn correct(&mut self, view: &View<'_>, from: &Policy, to: &Policy) {
         let (Some(before), Some(after)) = (view.archive.score(from), view.archive.score(to)) else {
             return;
@@ -140,8 +142,8 @@ impl Rises {
     }
 }
 
-/// Draw what is measured to the mean of its kind, by how much of it is noise; return the variance of the
-/// noise of a difference of two scores.
+/// Draw what is measured to the mean of its kind, by how much of it is noise; return the variance
+/// of the noise of a difference of two scores.
 fn shrink(known: &mut [Vec<Option<f64>>]) -> f64 {
     // By place and the next that is measured: the group and the rise from there.
     let mut kinds: BTreeMap<(usize, usize), Vec<(usize, f64)>> = BTreeMap::new();
@@ -192,7 +194,8 @@ fn known_rises(network: &Network, group: &Group, archive: &Archive) -> Vec<Optio
         .collect()
 }
 
-/// Return the exponent of a group whose lowest candidate and another below the largest are measured.
+/// Return the exponent of a group whose lowest candidate and another below the largest are
+/// measured.
 fn exponent(group: &Group, known: &[Option<f64>]) -> Option<f64> {
     let last = known.len().checked_sub(1)?;
     let lowest = (*known.first()?).filter(|rise| *rise > 0.0)?;
