@@ -170,10 +170,12 @@ class RealStrategies:
             }
             for name, own in masks.items()
         }
-        if GUIDED in masks:
+        default = next((name for name in (GRADIENT, GUIDED) if name in masks), None)
+        if default is not None:
             for name, own in masks.items():
-                rows[name]["guided_minus_it"] = difference(masks[GUIDED], own)
+                rows[name]["default_minus_it"] = difference(masks[default], own)
         return {
+            "default": default,
             "uniform": [candidates.label(policy) for policy in answers[UNIFORM]],
             "best_uniform": candidates.label(best),
             "strategies": rows,

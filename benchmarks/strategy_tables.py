@@ -7,8 +7,6 @@ from typing import Any
 BETTER_AT = "2/2 to 3/3"
 """The budget at which the default has to beat uniform policies."""
 
-DEFAULT = "guided"
-
 
 def markdown(made_up: dict[str, Any] | None, real: Sequence[dict[str, Any]]) -> str:
     """Return the tables of made-up errors, where there are any, and of all trained supernets."""
@@ -61,7 +59,7 @@ def _real_lines(real: Sequence[dict[str, Any]]) -> list[str]:
         "then half of the one over the test images. *minus best*: minus the uniform policy that "
         "the test images themselves call best. `guided, one set` is told of one set of policies "
         "for all budgets, a third of what the others are told of; `guided from gradients` begins "
-        "with what gradients say.",
+        "with what gradients say, as `harness search` does by itself.",
     ]
     for result in real:
         lines += ["", *_run_lines(result)]
@@ -91,7 +89,7 @@ def _budget_lines(row: dict[str, Any]) -> list[str]:
         f"Budget {row['budget']}, {row['target_bitops'] / 1e6:.1f} M BitOPs; uniform policies that "
         f"the parts call best: {own}; that the test images do: {row['best_uniform']}.",
         "",
-        "| strategy | test error, % | minus uniform | over images | minus best | guided minus it |",
+        "| strategy | test error, % | minus uniform | over images | minus best | default minus it |",
         "|---|---|---|---|---|---|",
     ]
     for name, values in row["strategies"].items():
@@ -102,7 +100,7 @@ def _budget_lines(row: dict[str, Any]) -> list[str]:
             _with_interval(minus),
             f"± {minus['image_half_width']:.2f}",
             _with_interval(values["minus_best_uniform"]),
-            _with_interval(values["guided_minus_it"]) if "guided_minus_it" in values else "",
+            _with_interval(values["default_minus_it"]) if "default_minus_it" in values else "",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -111,19 +109,21 @@ def _budget_lines(row: dict[str, Any]) -> list[str]:
 def verdicts(result: dict[str, Any]) -> list[str]:
     """Return what the figures say of the default: a line on the others, one on uniform policies."""
     compared = [
-        (row["budget"], name, values["guided_minus_it"])
+        (row["budget"], name, values["default_minus_it"])
         for row in result["budgets"]
         for name, values in row["strategies"].items()
-        if name != DEFAULT and values.get("guided_minus_it", {}).get("half_width") is not None
+        if name != row["default"]
+        and values.get("default_minus_it", {}).get("half_width") is not None
     ]
     if not compared:
         return []
     worse = [f"{name} ({budget})" for budget, name, one in compared if _is_above_zero(one)]
     words = f"worse than {', '.join(worse)}" if worse else "never worse than another strategy"
-    lines = [f"guided is {words} by more than its interval."]
+    default = result["budgets"][0]["default"]
+    lines = [f"The default, {default}, is {words} by more than its interval."]
     for row in result["budgets"]:
         if row["budget"] == BETTER_AT:
-            minus = row["strategies"][DEFAULT]["minus_uniform"]
+            minus = row["strategies"][row["default"]]["minus_uniform"]
             is_better = minus["mean"] + minus["half_width"] < 0
             lines.append(
                 f"At {BETTER_AT} it is {'' if is_better else 'not '}better than the best uniform "

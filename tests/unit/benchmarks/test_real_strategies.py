@@ -77,12 +77,13 @@ def made_result(minus, against_greedy):
             "bitops": 1,
             "minus_uniform": one(values),
             "minus_best_uniform": one(values),
-            "guided_minus_it": one(against),
+            "default_minus_it": one(against),
         }
 
     strategies = {"guided": row(minus, (0, 0)), "greedy": row((0, 1), against_greedy)}
     budget = {
         "budget": "2/2 to 3/3",
+        "default": "guided",
         "target_bitops": 10,
         "uniform": ["2/3"],
         "best_uniform": "2/3",
@@ -107,10 +108,14 @@ def made_result(minus, against_greedy):
 
 def test_verdicts_follow_the_intervals():
     good = verdicts(made_result((-0.5, 0.4), (0.3, 0.4)))
-    assert good[0] == "guided is never worse than another strategy by more than its interval."
+    assert good[0] == (
+        "The default, guided, is never worse than another strategy by more than its interval."
+    )
     assert "it is better than the best uniform policy" in good[1]
     bad = verdicts(made_result((-0.3, 0.4), (0.5, 0.4)))
-    assert bad[0] == "guided is worse than greedy (2/2 to 3/3) by more than its interval."
+    assert bad[0] == (
+        "The default, guided, is worse than greedy (2/2 to 3/3) by more than its interval."
+    )
     assert "it is not better than the best uniform policy" in bad[1]
 
 
