@@ -89,7 +89,8 @@ def _budget_lines(row: dict[str, Any]) -> list[str]:
         f"Budget {row['budget']}, {row['target_bitops'] / 1e6:.1f} M BitOPs; uniform policies that "
         f"the parts call best: {own}; that the test images do: {row['best_uniform']}.",
         "",
-        "| strategy | test error, % | minus uniform | over images | minus best | default minus it |",
+        "| strategy | test error, % | minus uniform | over images | minus best "
+        "| default minus it |",
         "|---|---|---|---|---|---|",
     ]
     for name, values in row["strategies"].items():
