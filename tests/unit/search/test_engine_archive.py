@@ -95,7 +95,7 @@ def test_archive_answers_further_budgets_without_an_evaluation(strategy):
         assert all(budget.allows(NETWORK, found.policy) for found in shortlist)
         within = [parts[0] for policy, parts in known.items() if budget.allows(NETWORK, policy)]
         if strategy == "uniform":
-            # What others found is not uniform; of its own there is none in this archive.
+            # What others found is not uniform; of its own none is in this archive.
             assert [found.score for found in shortlist] == [None]
             continue
         (true,) = scores(np.array([shortlist[0].policy.bits]))
@@ -107,7 +107,9 @@ def test_archive_answers_further_budgets_without_an_evaluation(strategy):
         else:
             assert shortlist[0].score == min(within)
     # The model sees beyond the archive.
-    assert (max(gains, default=0) > 0.05) == (result.model_error is not None) == (strategy == "guided")
+    assert (
+        (max(gains, default=0) > 0.05) == (result.model_error is not None) == (strategy == "guided")
+    )
 
 
 def test_marginals_say_why_each_side_has_its_bits():
