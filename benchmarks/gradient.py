@@ -21,6 +21,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
 from benchmarks.gradient_tables import markdown
+from benchmarks.kept_runs import keep_runs
 from harness.accuracy import PolicyScorer
 from harness.data import eval_batches
 from harness.problem.budget import Budget, target_budget
@@ -28,7 +29,7 @@ from harness.problem.cost import BITOPS, bitops, cost_table
 from harness.problem.policy import Policy
 from harness.problem.ties import SIDES
 from harness.run.config import load_config
-from harness.run.files import FileFormat, read_json, write_json, write_text
+from harness.run.files import FileFormat
 from harness.run.folder import RunDir
 from harness.runtime import setup_logging
 from harness.search.engine import EngineOptions, PolicyArray, run_search
@@ -38,7 +39,6 @@ from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
-RESULTS = Path("docs/results")
 RESULTS_FORMAT = FileFormat(name="results of gradients as sensitivities")
 VARIANTS = ((128, 1), (256, 1), (512, 1), (512, 4), (2048, 1))
 """Images and probes."""
@@ -87,7 +87,7 @@ def main(
     results = [measured(load_run(one), images=images, evaluations=evaluations) for one in trained]
     console().print(markdown(results))
     if run:
-        _keep(results)
+        keep_runs("gradient", results, file_format=RESULTS_FORMAT, markdown=markdown)
     if as_json:
         typer.echo(json.dumps({"runs": results}))
 
@@ -307,15 +307,6 @@ def _judged(
             }
         )
     return rows
-
-
-def _keep(results: Sequence[dict[str, Any]]) -> None:
-    """Write results beside those of other runs that are there."""
-    path = RESULTS / "gradient.json"
-    before = read_json(path, file_format=RESULTS_FORMAT)["runs"] if path.exists() else []
-    by_name = {result["run"]: result for result in [*before, *results]}
-    write_json(path, {"runs": list(by_name.values())}, file_format=RESULTS_FORMAT)
-    write_text(RESULTS / "gradient.md", markdown(list(by_name.values())))
 
 
 if __name__ == "__main__":

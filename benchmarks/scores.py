@@ -22,6 +22,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 
+from benchmarks.kept_runs import keep_runs
 from benchmarks.main_job import random_policy
 from benchmarks.score_tables import SCORES, markdown
 from benchmarks.supernets import run_name, supernets
@@ -32,13 +33,12 @@ from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
 from harness.quant.recalibrate import with_reestimated_statistics
 from harness.run.config import Score
-from harness.run.files import FileFormat, read_json, write_json, write_text
+from harness.run.files import FileFormat
 from harness.runtime import setup_logging
 from harness.scores import log_probabilities, score_of_images
 from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
 
-RESULTS = Path("docs/results")
 RESULTS_FORMAT = FileFormat(name="results of the scores")
 IMAGES = (250, 500, 1000, 3000)
 STATISTICS = ("trained", "of the batch", "200", "500", "2000")
@@ -90,7 +90,7 @@ def main(
     ]
     console().print(markdown(results))
     if full or run:
-        _keep(results)
+        keep_runs("scores", results, file_format=RESULTS_FORMAT, markdown=markdown)
     if as_json:
         typer.echo(json.dumps({"runs": results}))
 
@@ -328,15 +328,6 @@ def _correlation(kind: Callable[..., Any], first: Floats, second: Floats) -> flo
     if np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(kind(first, second).statistic)
-
-
-def _keep(results: Sequence[dict[str, Any]]) -> None:
-    """Write results beside those of other runs that are there."""
-    path = RESULTS / "scores.json"
-    before = read_json(path, file_format=RESULTS_FORMAT)["runs"] if path.exists() else []
-    by_name = {result["run"]: result for result in [*before, *results]}
-    write_json(path, {"runs": list(by_name.values())}, file_format=RESULTS_FORMAT)
-    write_text(RESULTS / "scores.md", markdown(list(by_name.values())))
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.kept_runs import keep_runs
 from benchmarks.paper_rule import paper_search
 from benchmarks.search_tables import RULE_LIMIT, markdown, summary
 from harness import search_policy
@@ -34,7 +35,7 @@ from harness.problem.cost import bitops
 from harness.problem.policy import Policy
 from harness.quant.recalibrate import with_reestimated_statistics
 from harness.run.config import load_config
-from harness.run.files import FileFormat, read_json, write_json, write_text
+from harness.run.files import FileFormat
 from harness.run.folder import RunDir
 from harness.runtime import setup_logging
 from harness.search.engine import DEFAULT_EVALUATIONS, PolicyArray
@@ -43,7 +44,9 @@ from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
 CONFIGS = Path("configs/train")
-RESULTS = Path("docs/results")
+RUN_KEY = ("model", "data", "images")
+"""What tells runs apart."""
+
 RESULTS_FORMAT = FileFormat(name="results of the searches' speed")
 EVALUATIONS = (DEFAULT_EVALUATIONS, 100, 60)
 """Of our search; the first is the default, by which the speed is told."""
@@ -72,7 +75,9 @@ def main(  # noqa: PLR0913 - each is an option
         for result in comparison.results(seeds):
             typer.echo(json.dumps(result["seeds"][-1]), err=True)
             if full or run:
-                _keep(result)
+                keep_runs(
+                    "search", [result], file_format=RESULTS_FORMAT, markdown=markdown, key=RUN_KEY
+                )
         results.append(result)
     console().print(markdown(results))
     if as_json:
@@ -246,16 +251,6 @@ class _Held(EvalBatches):
 
     def share(self, *, rank: int, world_size: int) -> Iterator[Batch]:
         return iter(self._held[rank::world_size])
-
-
-def _keep(result: dict[str, Any]) -> None:
-    """Write a result beside those of other runs that are there."""
-    path = RESULTS / "search.json"
-    before = read_json(path, file_format=RESULTS_FORMAT)["runs"] if path.exists() else []
-    names = ("model", "data", "images")
-    by_name = {tuple(one[name] for name in names): one for one in [*before, result]}
-    write_json(path, {"runs": list(by_name.values())}, file_format=RESULTS_FORMAT)
-    write_text(RESULTS / "search.md", markdown(list(by_name.values())))
 
 
 if __name__ == "__main__":

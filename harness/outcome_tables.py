@@ -205,12 +205,9 @@ def _score_json(score: float | None, predicted: tuple[float, float] | None) -> d
 
 def _budget_json(budget: Budget, costs: Sequence[int]) -> dict[str, Any]:
     """Return what is allowed of each resource and what part of it is left."""
-    pairs = list(zip(budget.limits, costs, strict=True))
-    targets = {
-        f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount) for limit, _ in pairs
-    }
+    pairs = zip(budget.limits, costs, strict=True)
     slack = {limit.resource.name: 1 - cost / limit.amount for limit, cost in pairs}
-    return {**targets, "slack": slack}
+    return {**budget.targets, "slack": slack}
 
 
 def _policy_json(

@@ -6,7 +6,6 @@ is the same on every rank, however many share the work.
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from harness.problem.candidates import Candidates
 from harness.problem.ties import SIDES
 from harness.quant.gradient import batch_sensitivities, random_signs
 from harness.quant.supernet import Supernet
+from harness.shares import over_ranks, share_of_batches
 
 IMAGES = 512
 """Images that are enough (docs/results/gradient.md)."""
@@ -83,12 +83,12 @@ def _by_batch(
 ) -> tuple[Tensor, Tensor]:
     """Return sums over the images of each batch and how many there are, the same on every rank."""
     device = next(supernet.parameters()).device
-    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    share = share_of_batches(1)
     sums = torch.zeros(len(batches), *_shape(candidates), dtype=torch.float64, device=device)
     counts = torch.zeros(len(batches), dtype=torch.int64, device=device)
     for index, (images, _) in zip(
-        range(rank, len(batches), world_size),
-        batches.share(rank=rank, world_size=world_size),
+        range(share.rank, len(batches), share.world_size),
+        batches.share(rank=share.rank, world_size=share.world_size),
         strict=True,
     ):
         if len(images) < MIN_IMAGES:
@@ -101,10 +101,7 @@ def _by_batch(
             signs=random_signs(*shape, seed=(seed, index)).to(device),
         )
         counts[index] = len(images)
-    if dist.is_initialized():  # Exact: of one number and zeros.
-        dist.all_reduce(sums)
-        dist.all_reduce(counts)
-    return sums, counts
+    return over_ranks(sums), over_ranks(counts)
 
 
 def pair_values(

@@ -79,6 +79,14 @@ class Budget:
             words.append("".join(limit.text.split()).replace("%", "pct"))
         return "_".join(words)
 
+    @property
+    def targets(self) -> dict[str, int | float]:
+        """The limits in their units, as they stand in files: `target_bitops` ..."""
+        return {
+            f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount)
+            for limit in self.limits
+        }
+
     def costs(self, network: NetworkSpec, policy: Policy) -> tuple[int, ...]:
         """Return what a policy spends of each resource that is limited."""
         return tuple(policy_cost(network, policy, limit.resource) for limit in self.limits)

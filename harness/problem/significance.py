@@ -10,6 +10,10 @@ LEVEL = 0.05
 """Probability of calling two equally accurate policies different."""
 
 
+NORMAL_HALF_WIDTH = NormalDist().inv_cdf(1 - LEVEL / 2)
+"""Standard errors in half of a normal 95 % interval."""
+
+
 def wilson_interval(
     num_right: int, num_images: int, *, confidence: float = 1 - LEVEL
 ) -> tuple[float, float]:

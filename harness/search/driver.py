@@ -309,10 +309,7 @@ def _provenance(
         "weights": trained.weights_digest,
         "strategy": options.strategy,
         "start": start,
-        **{
-            f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount)
-            for limit in target.budget.limits
-        },
+        **target.budget.targets,
         "score": trained.config.search.score,
         "evaluations": result.num_evaluations,
         "finalists": _num_finalists(trained, options),

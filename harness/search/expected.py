@@ -1,11 +1,7 @@
 """What a number of evaluations buys, said before a search begins."""
 
-from statistics import NormalDist
-
 from harness._search_rs import SearchStatus
-
-NORMAL_95 = NormalDist().inv_cdf(0.975)
-"""Standard errors in half of a 95 % interval."""
+from harness.problem.significance import NORMAL_HALF_WIDTH
 
 MINUTE, HOUR = 60, 3600
 
@@ -75,4 +71,4 @@ def how_it_stands(status: SearchStatus, num_images: int) -> str:
 
 def _with_half_width(score: float, error: float | None) -> str:
     """Return a score with half of its 95 % interval, where its standard error is known."""
-    return f"{score:.4g}" if error is None else f"{score:.4g} ± {NORMAL_95 * error:.1g}"
+    return f"{score:.4g}" if error is None else f"{score:.4g} ± {NORMAL_HALF_WIDTH * error:.1g}"

@@ -22,7 +22,7 @@ from harness.run.folder import RunDir
 from harness.run.policy_file import save_policy
 from harness.search.archive import PolicyArchive
 from harness.search.engine_form import SearchProblem
-from harness.search.journal import Journal, journal_header
+from harness.search.journal import journal_as_found, journal_header
 from harness.search.predicted import Expectations, PredictedAccuracy
 from harness.search.request import SearchOptions, Target, targets_of
 from harness.search.results import JOURNAL_FILE, POLICY_FILE
@@ -118,8 +118,7 @@ def read_archive(path: Path, problem: SearchProblem, checkpoint: Path) -> tuple[
                 f"journal {path} was made with {key} {header.get(key)}, the run has {value}; "
                 "search the run again, or give the --out of a search of these weights"
             )
-    journal = Journal(path, header, problem.candidates, num_folds=header.pop("folds"))
-    archive = PolicyArchive(records=journal.read())
+    archive = PolicyArchive(records=journal_as_found(path, header, problem.candidates).read())
     if not archive.scores:
         raise RunError(f"journal {path} holds no evaluated policy; search the run first")
     return archive, header["images"]
@@ -142,9 +141,6 @@ def provenance_of(run: RunDir, target: Target, *, num_known: int) -> dict[str, A
     return {
         "run": run.path.name,
         "strategy": ARCHIVE,
-        **{
-            f"target_{limit.resource.key}": limit.resource.in_unit(limit.amount)
-            for limit in target.budget.limits
-        },
+        **target.budget.targets,
         "evaluations": num_known,
     }

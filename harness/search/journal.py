@@ -294,6 +294,18 @@ def journal_header(path: Path) -> dict[str, Any]:
     return without_crc(header)
 
 
+def journal_as_found(path: Path, header: dict[str, Any], candidates: Candidates) -> Journal:
+    """Return a journal by what it says itself, for whoever reads what another search wrote.
+
+    Args:
+        path: The file.
+        header: Of `journal_header`.
+        candidates: What the layers of its policies may take.
+    """
+    others = {key: value for key, value in header.items() if key != "folds"}
+    return Journal(path, others, candidates, num_folds=header["folds"])
+
+
 def _checked_header(line: bytes, path: Path, *, place: str, has_end: bool) -> dict[str, Any]:
     header = parsed_object(line, place=place)
     if "format" not in header:

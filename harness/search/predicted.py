@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import hypot
-from statistics import NormalDist, median
+from statistics import median
 
 from harness.problem.candidates import Candidates
 from harness.problem.cost import policy_cost
 from harness.problem.policy import Policy
-from harness.problem.significance import LEVEL
+from harness.problem.significance import NORMAL_HALF_WIDTH
 from harness.problem.ties import SIDES, Side, group_of_side
 from harness.search.engine import EngineOptions, EngineSearch, Found, Marginal
 from harness.search.engine_form import LayerValues, SearchProblem
@@ -80,8 +80,7 @@ class Expectations:
 
         None where there is no model, or nothing is known of policies like it.
         """
-        sums = {one: sum(parts) for one, parts in self._known.items()}
-        found = self._expected(self._scores, sums, policy)
+        found = self._expected(self._bent_scores, policy)
         if found is None:
             return None
         mean, deviation = found
@@ -92,8 +91,8 @@ class Expectations:
 
         None where there is no model, or nothing is known of policies like it.
         """
-        model = self._counts
-        found = None if model is None else self._expected(model, self._wrong, policy)
+        model = self._bent_counts
+        found = None if model is None else self._expected(model, policy)
         if found is None:
             return None
         mean, deviation = found
@@ -101,33 +100,14 @@ class Expectations:
         # The images are a sample as well: others of the same kind would give another share.
         sampled = accuracy * (1 - accuracy) / self.num_images
         error = ((deviation / self.num_images) ** 2 + sampled) ** 0.5
-        half = NormalDist().inv_cdf(1 - LEVEL / 2) * error
+        half = NORMAL_HALF_WIDTH * error
         interval = max(accuracy - half, 0.0), min(accuracy + half, 1.0)
         return PredictedAccuracy(accuracy=accuracy, interval=interval)
 
-    def _expected(
-        self, model: EngineSearch, known: Mapping[Policy, float], policy: Policy
-    ) -> tuple[float, float] | None:
-        """Return what a model expects of a policy, bent to what the largest policy was measured at.
-
-        Rises of scores add up only nearly, so a model of policies near a tight budget is off where
-        policies are much larger: at the largest by `gap`, which is known. Of that gap a policy gets
-        the more, the smaller its rise over the largest is beside those that were evaluated; and as
-        nobody knows how the gap opens, the correction counts as uncertain by its own size.
-        """
-        largest = self._problem.candidates.largest
-        found = model.predict([policy, largest, *known])
-        if found is None:
+    def _expected(self, model: "_BentModel", policy: Policy) -> tuple[float, float] | None:
+        if model.gap is None and not self._is_among_known(policy):
             return None
-        (mean, deviation), (at_largest, _), *others = found
-        if largest not in known:
-            return (mean, deviation) if self._is_among_known(policy) else None
-        rises = [other - at_largest for (other, _), one in zip(others, known, strict=True)
-                 if one != largest]  # fmt: skip
-        typical = median(rises) if rises else 0.0
-        share = min(max(1 - (mean - at_largest) / typical, 0.0), 1.0) if typical > 0 else 1.0
-        correction = share * (known[largest] - at_largest)
-        return mean + correction, hypot(deviation, correction)
+        return model.expected(policy)
 
     def _is_among_known(self, policy: Policy) -> bool:
         """Return whether some policies cost about as much or less, and some as much or more."""
@@ -180,16 +160,62 @@ class Expectations:
         return self._model(self._known)
 
     @cached_property
-    def _counts(self) -> EngineSearch | None:
+    def _bent_scores(self) -> "_BentModel":
+        sums = {one: sum(parts) for one, parts in self._known.items()}
+        return _BentModel(self._scores, sums, self._problem.candidates.largest)
+
+    @cached_property
+    def _bent_counts(self) -> "_BentModel | None":
         """A model of the counts of wrong images; None where none were noted."""
         if not self._wrong:
             return None
-        return self._model({policy: [float(count)] for policy, count in self._wrong.items()})
+        model = self._model({policy: [float(count)] for policy, count in self._wrong.items()})
+        return _BentModel(model, self._wrong, self._problem.candidates.largest)
 
     def _model(self, known: Mapping[Policy, Sequence[float]]) -> EngineSearch:
         search = EngineSearch(self._problem, self._options, known=known)
         search.conclude()
         return search
+
+
+class _BentModel:
+    """A model, bent to what the largest policy was measured at.
+
+    Rises of scores add up only nearly, so a model of policies near a tight budget is off where
+    policies are much larger: at the largest by `gap`, which is known. Of that gap a policy gets
+    the more, the smaller its rise over the largest is beside those that were evaluated; and as
+    nobody knows how the gap opens, the correction counts as uncertain by its own size.
+
+    Attributes:
+        gap: None where the largest policy was not measured, so that nothing is bent.
+    """
+
+    def __init__(self, model: EngineSearch, known: Mapping[Policy, float], largest: Policy) -> None:
+        """Compare the model with what is known, once for all that is asked of it."""
+        self.gap: float | None = None
+        self._model = model
+        self._at_largest = self._typical = 0.0
+        found = model.predict([largest, *known])
+        if found is None or largest not in known:
+            return
+        (self._at_largest, _), *others = found
+        self.gap = known[largest] - self._at_largest
+        pairs = zip(others, known, strict=True)
+        rises = [mean - self._at_largest for (mean, _), one in pairs if one != largest]
+        self._typical = median(rises) if rises else 0.0
+
+    def expected(self, policy: Policy) -> tuple[float, float] | None:
+        """Return the sum expected of a policy with its deviation; None without a model."""
+        found = self._model.predict([policy])
+        if found is None:
+            return None
+        ((mean, deviation),) = found
+        if self.gap is None:
+            return mean, deviation
+        rise, typical = mean - self._at_largest, self._typical
+        share = min(max(1 - rise / typical, 0.0), 1.0) if typical > 0 else 1.0
+        correction = share * self.gap
+        return mean + correction, hypot(deviation, correction)
 
 
 def _at_fewest(candidates: Candidates, index: int, side: Side) -> Policy:

@@ -17,7 +17,7 @@ from harness.process_group import decided_by_rank_0
 from harness.search.archive import PolicyArchive
 from harness.search.engine import knapsack_policies
 from harness.search.engine_form import LayerValues, SearchProblem
-from harness.search.journal import Journal, journal_header
+from harness.search.journal import journal_as_found, journal_header
 from harness.search.predicted import MODELLED
 from harness.search.preparation import Prepared
 from harness.search.results import JOURNAL_FILE
@@ -122,7 +122,7 @@ def _best_of_archive(path: Path, problem: SearchProblem) -> tuple[Policy, ...]:
             f"journal {path} is of another network, so its policies mean nothing here; give "
             "--start the folder of a search of this network"
         )
-    journal = Journal(path, header, problem.network.candidates, num_folds=header.pop("folds"))
+    journal = journal_as_found(path, header, problem.network.candidates)
     scores = PolicyArchive(records=journal.read()).scores
     ranked = sorted(scores, key=lambda policy: (sum(scores[policy]), policy))
     usable = [policy for policy in ranked if _is_taken(policy, problem.candidates)]
