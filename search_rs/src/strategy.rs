@@ -20,6 +20,8 @@ pub mod knapsack;
 pub mod parts;
 /// Policies drawn uniformly within the budget.
 pub mod random;
+/// Policies that differ from the largest in one group.
+mod singles;
 /// The uniform policies alone.
 pub mod uniform;
 

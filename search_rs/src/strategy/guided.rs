@@ -2,21 +2,26 @@
 //!
 //! Stages, in order:
 //!
-//! 1. survey: policies from outside, the uniform policies that spend a budget, and random policies
-//!    spread over all candidates and brought into a budget, each budget in turn;
-//! 2. draws: increments are drawn from the model's posterior, and the exact knapsack over each draw
+//! 1. probes: policies from outside, and single changes that tell how large noise is
+//!    (strategy/singles.rs). Where it is small, one-at-a-time sensitivities and exchanges are the
+//!    better design, and the knapsack search goes on from here. Else:
+//! 2. survey: the uniform policies that spend a budget, and random policies spread over all
+//!    candidates and brought into a budget, each budget in turn;
+//! 3. draws: increments are drawn from the model's posterior, and the exact knapsack over each draw
 //!    is measured (Thompson, "On the likelihood that one unknown probability exceeds another",
 //!    1933): near the optimum where the model is sure, wide where it is not. The model is fitted
 //!    again after each batch;
-//! 3. refinement: moves and exchanges around the best policy known, up and down, in the order that
+//! 4. refinement: moves and exchanges around the best policy known, up and down, in the order that
 //!    the model predicts, measured on the same images; one is taken only where the difference is
 //!    significant.
 //!
 //! The answer is the best by the model: its optimum by the exact knapsack, or a measured policy
 //! whose score counts as far as it is not noise. The lowest of hundreds of noisy scores alone is
-//! mostly lucky. One set of evaluations serves every budget.
+//! mostly lucky. Where noise is small the lowest score is the answer. One set of evaluations serves
+//! every budget.
 //!
-//! Invariant: what is proposed is within a budget, but for the largest policy.
+//! Invariant: what is proposed is within a budget, but for the largest policy and single changes of
+//! it.
 
 mod marginals;
 mod refine;
@@ -31,7 +36,8 @@ use crate::convert::as_place;
 use crate::draw;
 use crate::model::Model;
 use crate::policy::Policy;
-use crate::strategy::{Problem, Scored, Strategy, View};
+use crate::strategy::knapsack::KnapsackSearch;
+use crate::strategy::{Problem, Scored, Strategy, View, singles};
 use crate::trace::{Marginal, Prediction, TraceStep};
 
 use self::refine::Refinement;
@@ -53,6 +59,9 @@ const SURVEY_SHARE: f64 = 0.7;
 /// Least policies of the survey, where there are so many evaluations.
 const LEAST_SURVEY: u64 = 20;
 
+/// Evaluations from which the noise is measured first.
+const PROBED_FROM: u64 = 40;
+
 /// Batches of draws.
 const BATCHES: u64 = 3;
 
@@ -65,10 +74,16 @@ const MOST_MOVES: usize = 40;
 /// The stage of a search, with what only that stage needs.
 #[derive(Debug, Clone)]
 enum Stage {
+    /// Policies that tell how large noise is.
+    Probes {
+        left: Vec<Policy>,
+    },
     /// Policies that are measured before any is drawn.
     Survey {
         first: Vec<Policy>,
     },
+    /// Noise is small.
+    Exact(KnapsackSearch),
     Draws {
         batches_left: u64,
         batch: Vec<Policy>,
@@ -88,6 +103,8 @@ pub struct Guided {
     num_fitted: u64,
     /// Policies proposed that have scores now; what is spent where there is no limit.
     num_asked: u64,
+    /// Whether the probes found noise to be small, so that scores are taken as they are.
+    is_exact: bool,
     network: std::sync::Arc<crate::network::Network>,
     trace: Vec<TraceStep>,
 }
@@ -96,16 +113,15 @@ impl Guided {
     /// Set up a search for all of a problem's budgets.
     #[must_use]
     pub fn new(problem: &Problem, settings: GuidedSettings) -> Self {
-        let survey = survey_size(&settings);
-        let first = first_policies(problem, survey.div_ceil(2));
         let network = std::sync::Arc::clone(&problem.network);
         Self {
+            stage: Stage::Probes { left: first_policies(problem, settings.evaluations) },
             settings,
             random: problem.generator(0),
-            stage: Stage::Survey { first },
             model: None,
             num_fitted: 0,
             num_asked: 0,
+            is_exact: false,
             network,
             trace: Vec::new(),
         }
@@ -160,8 +176,29 @@ impl Guided {
         drawn
     }
 
+    /// Choose how policies are measured, by the noise that the probes found.
+    fn design(&mut self, view: &View<'_>) -> Stage {
+        self.is_exact = singles::is_noise_small(view.problem, view.archive);
+        if self.is_exact {
+            let left = self.settings.evaluations.saturating_sub(self.spent(view));
+            return Stage::Exact(KnapsackSearch::new(Some(left)));
+        }
+        let uniform = uniform_policies(view.problem, survey_size(&self.settings).div_ceil(2));
+        Stage::Survey { first: uniform }
+    }
+
     fn go_on(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
         match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Probes { left } => {
+                let mut batch = view.archive.unknown(&left);
+                if batch.is_empty() {
+                    self.stage = self.design(view);
+                    return None;
+                }
+                let left = batch.split_off(batch.len().min(MOST));
+                self.stage = Stage::Probes { left };
+                Some(batch)
+            }
             Stage::Survey { first } => {
                 let left = survey_size(&self.settings).saturating_sub(self.spent(view));
                 let mut batch = view.archive.unknown(&first);
@@ -176,6 +213,12 @@ impl Guided {
                 }
                 self.stage = Stage::Survey { first: rest };
                 Some(batch)
+            }
+            Stage::Exact(mut search) => {
+                let proposed = search.propose(view);
+                self.trace = search.trace().to_vec();
+                self.stage = proposed.as_ref().map_or(Stage::Ended, |_| Stage::Exact(search));
+                proposed
             }
             Stage::Draws { mut batches_left, mut batch } => {
                 if batch.is_empty() {
@@ -223,7 +266,9 @@ impl Guided {
 impl Strategy for Guided {
     fn phase(&self) -> &'static str {
         match self.stage {
+            Stage::Probes { .. } => "probes",
             Stage::Survey { .. } => "survey",
+            Stage::Exact(ref search) => search.phase(),
             Stage::Draws { .. } => "draws",
             Stage::Refine(_) => "refinement",
             Stage::Ended => "ended",
@@ -249,6 +294,10 @@ impl Strategy for Guided {
     }
 
     fn conclude(&mut self, view: &View<'_>) {
+        if let Stage::Exact(search) = &mut self.stage {
+            search.conclude(view);
+            self.trace = search.trace().to_vec();
+        }
         let num_known = view.archive.num_policies();
         if self.num_fitted != num_known {
             self.fit(view);
@@ -256,7 +305,9 @@ impl Strategy for Guided {
     }
 
     fn shortlist(&self, view: &View<'_>, budget: usize, count: usize) -> Vec<Policy> {
-        let Some(model) = &self.model else { return view.lowest(budget, count) };
+        let Some(model) = self.model.as_ref().filter(|_| !self.is_exact) else {
+            return view.lowest(budget, count);
+        };
         let problem = view.problem;
         let network = &problem.network;
         let measured = view.ranked(budget).into_iter();
@@ -294,19 +345,22 @@ fn survey_size(settings: &GuidedSettings) -> u64 {
     survey.max(settings.evaluations.min(LEAST_SURVEY))
 }
 
-/// Return the starts, and beside them the largest policy and the uniform ones that spend a budget,
-/// at most so many: uniform policies tell the level, random ones the layers.
-fn first_policies(problem: &Problem, count: u64) -> Vec<Policy> {
-    let budgets = 0..problem.budgets.len();
-    let mut uniform = budgets.flat_map(|budget| problem.spending(budget));
-    let mut seen: BTreeSet<Policy> = problem.starts.iter().cloned().collect();
+/// Return the starts, the first uniform policy that spends a budget and the largest policy, and
+/// what tells the noise where there are evaluations enough.
+fn first_policies(problem: &Problem, evaluations: u64) -> Vec<Policy> {
     // The largest is no answer, so it is not the only one that a limit of 1 lets be measured.
-    let first = uniform.next();
-    let others = (first.into_iter().chain(std::iter::once(Policy::largest(&problem.network))))
-        .chain(uniform)
-        .filter(|policy| seen.insert(policy.clone()))
-        .take(as_place(count).max(1));
-    problem.starts.iter().cloned().chain(others).collect()
+    let first = uniform_policies(problem, 1);
+    let largest = Policy::largest(&problem.network);
+    let probes = if evaluations < PROBED_FROM { Vec::new() } else { singles::probes(problem) };
+    problem.starts.iter().cloned().chain(first).chain([largest]).chain(probes).collect()
+}
+
+/// Return the uniform policies that spend a budget, at most so many: they tell the level, random
+/// ones the layers.
+fn uniform_policies(problem: &Problem, count: u64) -> Vec<Policy> {
+    let budgets = 0..problem.budgets.len();
+    let uniform = budgets.flat_map(|budget| problem.spending(budget));
+    uniform.take(as_place(count).max(1)).collect()
 }
 
 #[expect(

@@ -24,10 +24,10 @@ use std::collections::BTreeSet;
 use crate::convert::as_place;
 use crate::moves::{Costed, difference};
 use crate::policy::Policy;
-use crate::strategy::{Problem, Scored, Strategy, View};
+use crate::strategy::{Problem, Scored, Strategy, View, singles};
 use crate::trace::TraceStep;
 
-use self::sensitivity::{Rises, design};
+use self::sensitivity::Rises;
 
 /// Most policies of one proposal of sensitivities.
 const MOST: usize = 64;
@@ -112,7 +112,7 @@ impl KnapsackSearch {
     /// Return what is measured for the sensitivities: all, or what half of the limit pays for.
     fn to_measure(&self, view: &View<'_>) -> Vec<Policy> {
         let problem = view.problem;
-        let mut unknown = view.archive.unknown(&design(problem));
+        let mut unknown = view.archive.unknown(&singles::design(problem));
         let each_optimum = problem.budgets.len() as u64;
         if let Some(limit) = view.remaining.or(self.limit)
             && limit < unknown.len() as u64 + each_optimum

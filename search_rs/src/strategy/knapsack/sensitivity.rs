@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 
 use crate::archive::Archive;
 use crate::bits::Side;
-use crate::budget::Budget;
 use crate::convert::count_as_float;
 use crate::knapsack::PairValues;
 use crate::model::{mean, variance};
@@ -30,33 +29,6 @@ const EXPONENTS: (f64, f64) = (0.2, 4.0);
 
 /// Least share of the mean rise of its kind that a rise has where there is noise.
 const LEAST: f64 = 0.05;
-
-/// Return the largest policy and those with one group lowered: the lowest candidates of all groups,
-/// then the next, those groups first that save most of the budgets.
-pub(super) fn design(problem: &Problem) -> Vec<Policy> {
-    let network = &problem.network;
-    let largest = Policy::largest(network);
-    let costed = problem.costed(largest.clone());
-    let lowered = |group: &Group, place: usize| {
-        largest.with_group(group, group.candidates().as_slice()[place])
-    };
-    let saved = |group: &Group| -> f64 {
-        let costs = problem.costed(lowered(group, 0)).costs;
-        let of = |budget: &Budget| budget.load(&costed.costs) - budget.load(&costs);
-        problem.budgets.iter().map(of).sum()
-    };
-    let free = network.groups().iter().filter(|group| group.is_free());
-    let mut groups: Vec<(f64, &Group)> = free.map(|group| (saved(group), group)).collect();
-    // Stable: equal ones stay in execution order.
-    groups.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let num_steps = |group: &Group| group.candidates().as_slice().len() - 1;
-    let most = groups.iter().map(|(_, group)| num_steps(group)).max().unwrap_or_default();
-    let singles = (0..most).flat_map(|place| {
-        let having = groups.iter().filter(move |(_, group)| place < num_steps(group));
-        having.map(move |(_, group)| lowered(group, place))
-    });
-    std::iter::once(largest.clone()).chain(singles).collect()
-}
 
 /// By group and candidate, ascending: by how much it raises the score above the largest candidates.
 #[derive(Debug, Clone)]

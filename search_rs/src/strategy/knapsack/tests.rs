@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use super::sensitivity::{Rises, design};
+use super::sensitivity::Rises;
+use crate::strategy::singles::design;
 use super::*;
 use crate::archive::Archive;
 use crate::budget::Budget;
