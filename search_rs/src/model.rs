@@ -45,11 +45,14 @@ use self::posterior::Posterior;
 /// Rounds of a first fit, and of one that goes on where another stood.
 const ROUNDS: [usize; 2] = [30, 15];
 
-/// Rounds after which a fit ends where the last step was small.
+/// Rounds after which a fit ends where the last one changed little.
 const LEAST_ROUNDS: usize = 8;
 
-/// A step in the logarithms below which a fit has converged.
-const SMALL_STEP: f64 = 0.02;
+/// Standard deviations, root of the mean square, by which a round moves a fit that has converged.
+const SMALL_MOVE: f64 = 0.05;
+
+/// Share by which weights of policies may be off.
+const NEAR: f64 = 0.05;
 
 /// Covariances of logarithms are cut here: the exponential of a wider posterior says nothing.
 const LARGEST: f64 = 2.0;
@@ -130,8 +133,8 @@ impl Model {
             (hyper, posterior, ROUNDS[0])
         };
         let mut fit = Fit { layout, positions, scores, hyper, posterior };
-        let moments = fit.run(rounds);
-        Some(fit.finish(moments))
+        fit.run(rounds);
+        Some(fit.finish())
     }
 
     /// Return what is expected of a policy's score. The deviation is of the score without the noise
@@ -244,6 +247,12 @@ fn start(layout: &Layout, positions: &[Positions], scores: &[f64]) -> (Hyper, Po
     (hyper, Posterior::new(mean, 0.3))
 }
 
+/// Return whether weights are so near to others that sums over all policies are not worth their
+/// price.
+fn are_near(weights: &[f64], others: &[f64]) -> bool {
+    weights.iter().zip(others).all(|(one, other)| (one - other).abs() <= NEAR * one)
+}
+
 fn exponentials(logarithms: &[f64]) -> Vec<f64> {
     logarithms.iter().map(|it| it.exp()).collect()
 }
@@ -258,7 +267,7 @@ struct Fit {
 }
 
 impl Fit {
-    fn run(&mut self, rounds: usize) -> Moments {
+    fn run(&mut self, rounds: usize) {
         let deviation = variance(&self.scores).sqrt();
         let smallest =
             (2e-3 * deviation).powi(2).max(1e-24 * mean(&self.scores).powi(2)).max(1e-300);
@@ -268,7 +277,7 @@ impl Fit {
                 moments = self.moments(Some(moments));
             }
             let precision = self.hyper.precision(&self.layout);
-            let step = self.posterior.improve(&self.layout, &self.hyper, &moments, &precision);
+            let moved = self.posterior.improve(&self.layout, &self.hyper, &moments, &precision);
             if round >= 2 {
                 let (layout, posterior) = (&self.layout, &self.posterior);
                 self.hyper.reestimate(layout, posterior, &moments, &precision, smallest);
@@ -276,26 +285,26 @@ impl Fit {
                     self.reestimate_misfit(&moments, smallest);
                 }
             }
-            if round > LEAST_ROUNDS && step < SMALL_STEP {
+            if round > LEAST_ROUNDS && moved < SMALL_MOVE {
                 break;
             }
         }
-        moments
     }
 
     /// Return the sums over the policies that a round needs, each policy weighed by its variance;
-    /// those from before where its weights are still right, as they are without misfit.
+    /// those from before where its weights are still nearly right, as they are without misfit.
     fn moments(&self, before: Option<Moments>) -> Moments {
         let sums = self.layout.sums(&self.posterior.increments());
         let effects: Vec<f64> = self.positions.iter().map(|it| effect(&sums, it)).collect();
         let weight =
             |effect: &f64| 1.0 / (1.0 + self.hyper.misfit * effect * effect / self.hyper.noise);
         let weights: Vec<f64> = effects.iter().map(weight).collect();
-        let effect = weighted_mean(effects.into_iter(), &weights);
-        match before {
-            Some(moments) if moments.weights == weights => Moments { effect, ..moments },
-            _ => self.layout.moments(&self.positions, &self.scores, weights, effect),
+        if let Some(moments) = before.filter(|it| are_near(&it.weights, &weights)) {
+            let effect = weighted_mean(effects.into_iter(), &moments.weights);
+            return Moments { effect, ..moments };
         }
+        let effect = weighted_mean(effects.into_iter(), &weights);
+        self.layout.moments(&self.positions, &self.scores, weights, effect)
     }
 
     fn reestimate_misfit(&mut self, moments: &Moments, smallest: f64) {
@@ -313,9 +322,9 @@ impl Fit {
         self.hyper.choose_misfit(&squares, smallest);
     }
 
-    fn finish(self, moments: Moments) -> Model {
+    fn finish(self) -> Model {
         let mut model = Model {
-            forecast: self.forecast(&self.moments(Some(moments))),
+            forecast: self.forecast(&self.moments(None)),
             layout: self.layout,
             hyper: self.hyper,
             posterior: self.posterior,

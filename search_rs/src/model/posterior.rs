@@ -6,6 +6,7 @@ use faer::{Col, Mat, Side};
 use super::LARGEST;
 use super::hyper::Hyper;
 use super::layout::{Layout, Moments};
+use crate::convert::count_as_float;
 
 /// Newton steps under one covariance.
 const STEPS: u32 = 2;
@@ -95,7 +96,8 @@ impl Posterior {
     }
 
     /// Take up to two Newton steps in the mean under fixed covariances, then set the covariance to
-    /// the inverse of the curvature there; return the size of the last step.
+    /// the inverse of the curvature there; return how far the mean moved: the root of the mean
+    /// square, in standard deviations.
     pub(super) fn improve(
         &mut self,
         layout: &Layout,
@@ -105,20 +107,22 @@ impl Posterior {
     ) -> f64 {
         let expected = self.expected(moments);
         let prior = layout.expected(|t| hyper.line(t));
-        let mut size = 0.0;
+        let before = self.mean.clone();
         for _ in 0..STEPS {
-            size = self.step(layout, hyper, moments, precision, (&expected, &prior));
-            if size < SHORT {
+            if self.step(layout, hyper, moments, precision, (&expected, &prior)) < SHORT {
                 break;
             }
         }
+        let moved = self.mean.iter().zip(&before).enumerate();
+        let moved = moved.map(|(it, (to, from))| (to - from).powi(2) / self.covariance[(it, it)]);
+        let moved = (moved.sum::<f64>() / count_as_float(before.len().max(1))).sqrt();
         let w = self.increments();
         if let Some(factor) = cholesky(&curvature(layout, hyper, &expected, precision, &w, 0.0)) {
             self.covariance = factor.inverse();
             self.excess = excess(&self.covariance);
             self.factor = factor.L().to_owned();
         }
-        size
+        moved
     }
 
     fn step(

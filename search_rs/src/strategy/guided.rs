@@ -2,7 +2,7 @@
 //!
 //! Stages, in order:
 //!
-//! 1. probes: policies from outside, and single changes that tell how large noise is
+//! 1. start: policies from outside, and single changes that tell how large noise is
 //!    (strategy/singles.rs). Where it is small, one-at-a-time sensitivities and exchanges are the
 //!    better design, and the knapsack search goes on from here. Else:
 //! 2. survey: the uniform policies that spend a budget, and random policies spread over all
@@ -74,8 +74,8 @@ const MOST_MOVES: usize = 40;
 /// The stage of a search, with what only that stage needs.
 #[derive(Debug, Clone)]
 enum Stage {
-    /// Policies that tell how large noise is.
-    Probes {
+    /// Policies from outside, and what tells how large noise is.
+    Start {
         left: Vec<Policy>,
     },
     /// Policies that are measured before any is drawn.
@@ -115,7 +115,7 @@ impl Guided {
     pub fn new(problem: &Problem, settings: GuidedSettings) -> Self {
         let network = std::sync::Arc::clone(&problem.network);
         Self {
-            stage: Stage::Probes { left: first_policies(problem, settings.evaluations) },
+            stage: Stage::Start { left: first_policies(problem, settings.evaluations) },
             settings,
             random: problem.generator(0),
             model: None,
@@ -189,59 +189,68 @@ impl Guided {
 
     fn go_on(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
         match std::mem::replace(&mut self.stage, Stage::Ended) {
-            Stage::Probes { left } => {
+            Stage::Start { left } => {
                 let mut batch = view.archive.unknown(&left);
                 if batch.is_empty() {
                     self.stage = self.design(view);
                     return None;
                 }
                 let left = batch.split_off(batch.len().min(MOST));
-                self.stage = Stage::Probes { left };
+                self.stage = Stage::Start { left };
                 Some(batch)
             }
-            Stage::Survey { first } => {
-                let left = survey_size(&self.settings).saturating_sub(self.spent(view));
-                let mut batch = view.archive.unknown(&first);
-                let rest = batch.split_off(batch.len().min(MOST));
-                if batch.is_empty() {
-                    batch = self.drawn(view, as_place(left).min(MOST));
-                }
-                if batch.is_empty() {
-                    self.fit(view);
-                    self.stage = Stage::Draws { batches_left: BATCHES, batch };
-                    return None;
-                }
-                self.stage = Stage::Survey { first: rest };
-                Some(batch)
-            }
+            Stage::Survey { first } => self.survey(&first, view),
             Stage::Exact(mut search) => {
                 let proposed = search.propose(view);
                 self.trace = search.trace().to_vec();
                 self.stage = proposed.as_ref().map_or(Stage::Ended, |_| Stage::Exact(search));
                 proposed
             }
-            Stage::Draws { mut batches_left, mut batch } => {
-                if batch.is_empty() {
-                    if batches_left < BATCHES {
-                        self.fit(view);
-                    }
-                    let left = self.before_refinement().saturating_sub(self.spent(view));
-                    if batches_left > 0 && left > 0 {
-                        batch = self.drawn(view, as_place(left.div_ceil(batches_left)));
-                        batches_left -= 1;
-                    }
-                    if batch.is_empty() {
-                        self.stage = Stage::Refine(Refinement::default());
-                        return None;
-                    }
-                }
-                let rest = batch.split_off(batch.len().min(MOST));
-                self.stage = Stage::Draws { batches_left, batch: rest };
-                Some(batch)
-            }
+            Stage::Draws { batches_left, batch } => self.draws(batches_left, batch, view),
             Stage::Refine(refinement) => self.refine(refinement, view),
             Stage::Ended => None,
         }
+    }
+
+    fn survey(&mut self, first: &[Policy], view: &View<'_>) -> Option<Vec<Policy>> {
+        let left = survey_size(&self.settings).saturating_sub(self.spent(view));
+        let mut batch = view.archive.unknown(first);
+        let rest = batch.split_off(batch.len().min(MOST));
+        if batch.is_empty() {
+            batch = self.drawn(view, as_place(left).min(MOST));
+        }
+        if batch.is_empty() {
+            self.fit(view);
+            self.stage = Stage::Draws { batches_left: BATCHES, batch };
+            return None;
+        }
+        self.stage = Stage::Survey { first: rest };
+        Some(batch)
+    }
+
+    fn draws(
+        &mut self,
+        mut batches_left: u64,
+        mut batch: Vec<Policy>,
+        view: &View<'_>,
+    ) -> Option<Vec<Policy>> {
+        if batch.is_empty() {
+            if batches_left < BATCHES {
+                self.fit(view);
+            }
+            let left = self.before_refinement().saturating_sub(self.spent(view));
+            if batches_left > 0 && left > 0 {
+                batch = self.drawn(view, as_place(left.div_ceil(batches_left)));
+                batches_left -= 1;
+            }
+            if batch.is_empty() {
+                self.stage = Stage::Refine(Refinement::default());
+                return None;
+            }
+        }
+        let rest = batch.split_off(batch.len().min(MOST));
+        self.stage = Stage::Draws { batches_left, batch: rest };
+        Some(batch)
     }
 
     fn refine(&mut self, mut refinement: Refinement, view: &View<'_>) -> Option<Vec<Policy>> {
@@ -266,7 +275,7 @@ impl Guided {
 impl Strategy for Guided {
     fn phase(&self) -> &'static str {
         match self.stage {
-            Stage::Probes { .. } => "probes",
+            Stage::Start { .. } => "start",
             Stage::Survey { .. } => "survey",
             Stage::Exact(ref search) => search.phase(),
             Stage::Draws { .. } => "draws",

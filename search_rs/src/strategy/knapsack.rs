@@ -138,7 +138,8 @@ impl Exchanges {
             }
         }
         let Some((best, score)) = view.ranked(budget).into_iter().next() else { return };
-        if before.as_ref() == Some(&best) {
+        let known = before.as_ref().and_then(|policy| view.archive.score(policy));
+        if known.is_some_and(|known| score >= known) {
             return;
         }
         let phase = if before.is_none() { "knapsack" } else { "exchange" };

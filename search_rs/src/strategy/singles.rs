@@ -34,9 +34,9 @@ pub(super) fn design(problem: &Problem) -> Vec<Policy> {
 /// first step taken and one with its lowest candidate.
 pub(super) fn probes(problem: &Problem) -> Vec<Policy> {
     let network = &problem.network;
-    let pairs = probed(problem).into_iter().flat_map(|group| {
-        [num_steps(group) - 1, 0].map(|place| lowered(network, group, place))
-    });
+    let pairs = probed(problem)
+        .into_iter()
+        .flat_map(|group| [num_steps(group) - 1, 0].map(|place| lowered(network, group, place)));
     std::iter::once(Policy::largest(network)).chain(pairs).collect()
 }
 

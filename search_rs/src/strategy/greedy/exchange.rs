@@ -31,7 +31,8 @@ impl Exchange {
     /// unless one of the policies just scored is a better one to ascend from.
     pub(super) fn go_on(self, walk: &mut Walk, view: &View<'_>) -> Outcome {
         if self.left == 0 {
-            return Outcome::Next(Stage::Ended);
+            // What the last ones were spent on may hold a better policy to ascend from.
+            return self.leave(walk, view);
         }
         let singles = walk.base().neighbours(&view.problem.network);
         let policies: Vec<_> = singles.iter().map(|(_, next)| next.policy.clone()).collect();

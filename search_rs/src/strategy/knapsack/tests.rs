@@ -1,13 +1,13 @@
 use std::sync::Arc;
 
 use super::sensitivity::Rises;
-use crate::strategy::singles::design;
 use super::*;
 use crate::archive::Archive;
 use crate::budget::Budget;
 use crate::cost::{self, Aggregate};
 use crate::network::{Layer, Network, costs_by};
 use crate::session::Session;
+use crate::strategy::singles::design;
 
 const FREE: [i128; 5] = [2, 3, 4, 5, 6];
 
