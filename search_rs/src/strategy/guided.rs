@@ -60,7 +60,7 @@ const SURVEY_SHARE: f64 = 0.7;
 const LEAST_SURVEY: u64 = 20;
 
 /// Evaluations from which the noise is measured first.
-const PROBED_FROM: u64 = 40;
+const PROBED_FROM: u64 = 100;
 
 /// Batches of draws.
 const BATCHES: u64 = 3;

@@ -87,7 +87,7 @@ fn what_is_proposed_is_within_a_budget_and_stages_come_in_order() {
     let noisy = ["start", "survey", "draws", "refinement"];
     let exact = ["start", "sensitivities", "exchange"];
     for (noise, expected) in [(0.5, &noisy[..]), (0.0, &exact)] {
-        for evaluations in [1, 5, 40, 150] {
+        for evaluations in [1, 5, 100, 150] {
             let evaluate = |policy: &Policy| parts(policy, additive(policy), noise, 1);
             let (session, proposed) = run(&problem, &settings(evaluations, 0.3), evaluate);
             assert_eq!(session.num_evaluations(), evaluations);
@@ -100,9 +100,9 @@ fn what_is_proposed_is_within_a_budget_and_stages_come_in_order() {
             let mut phases: Vec<_> = proposed.iter().map(|(phase, _)| *phase).collect();
             phases.dedup();
             // Few evaluations do not pay for telling the noise.
-            let expected = if evaluations < 40 { &noisy } else { expected };
+            let expected = if evaluations < 100 { &noisy } else { expected };
             assert_eq!(phases, expected[..phases.len()], "{evaluations} evaluations");
-            assert!(evaluations < 40 || phases.len() == expected.len(), "{phases:?}");
+            assert!(evaluations < 100 || phases.len() == expected.len(), "{phases:?}");
         }
     }
 }

@@ -24,6 +24,9 @@ use crate::strategy::{Problem, View};
 /// The exponent where no group tells of it.
 const EXPONENT: f64 = 1.5;
 
+/// Groups that it is worth where some tell of another.
+const EXPONENT_COUNT: usize = 8;
+
 /// Exponents that are believed.
 const EXPONENTS: (f64, f64) = (0.2, 4.0);
 
@@ -49,10 +52,10 @@ impl Rises {
             .collect();
         let noise = shrink(&mut known);
         let groups = || network.groups().iter().zip(&known);
-        let mut exponents: Vec<f64> =
-            groups().filter_map(|(group, known)| exponent(group, known)).collect();
+        let measured = groups().filter_map(|(group, known)| exponent(group, known));
+        let mut exponents: Vec<f64> = measured.chain([EXPONENT; EXPONENT_COUNT]).collect();
         exponents.sort_by(f64::total_cmp);
-        let common = exponents.get(exponents.len() / 2).copied().unwrap_or(EXPONENT);
+        let common = exponents[exponents.len() / 2];
         let is_free = |(group, _): &(&Group, &Vec<Option<f64>>)| group.is_free();
         let lowest: Vec<f64> = groups().filter(is_free).filter_map(|(_, known)| known[0]).collect();
         // Without any measurement, values of any size order policies by their bits.
