@@ -166,6 +166,11 @@ class SearchConfig(Section):
     other images (docs/results/scores.md). Finalists are compared by accuracy whatever this is."""
     error_weight: float = Field(default=1.5, gt=0)
     """Weight of the normalised error against the normalised BitOPs saved (paper: 1.5)."""
+    refine_share: Annotated[float, Since(format=5, before=0.1)] = Field(default=0.1, ge=0, le=1)
+    """Share of the evaluations of a guided search that refinement around its best policies may
+    spend; where scores have no noise it chooses otherwise and leaves this unread."""
+    significance: Annotated[float, Since(format=5, before=2.0)] = Field(default=2.0, ge=0)
+    """Standard errors of the paired difference by which a refinement must lower the score."""
     images: int | None = Field(default=None, ge=1)
     """Images of the search split that score every proposal; null uses all of them."""
     recalibrate_images: int = Field(default=500, ge=0)

@@ -11,6 +11,7 @@ from harness.observer import SILENCE, Observer
 from harness.problem.cost import cost_table
 from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
+from harness.run.config import SearchConfig
 from harness.run.files import digest_of
 from harness.run.folder import RunDir
 from harness.scores import num_folds
@@ -123,12 +124,14 @@ def _search_budgets(
 
 def _plan(ready: Prepared, known: _Known, options: SearchOptions) -> _Plan:
     """Return how the engine searches; a search that was begun without a start goes on without."""
-    problem = ready.problem
+    problem, settings = ready.problem, ready.trained.config.search
     engine_options = EngineOptions(
         strategy=options.strategy,
         evaluations=options.evaluations,
         seed=options.seed,
-        error_weight=ready.trained.config.search.error_weight,
+        error_weight=settings.error_weight,
+        refine_share=settings.refine_share,
+        significance=settings.significance,
     )
     search_id = _search_id(problem, engine_options, Start())
     usual = usual_start(options.strategy)
@@ -242,9 +245,17 @@ def _search_id(problem: SearchProblem, options: EngineOptions, start: Start) -> 
             "evaluations": options.evaluations,
             "seed": options.seed,
             "error_weight": options.error_weight,
+            **_changed_settings(options),
             **start.identity,
         }
     )
+
+
+def _changed_settings(options: EngineOptions) -> dict[str, float | None]:
+    """Return the settings that came after searches had an identity, where they are not usual."""
+    usual = SearchConfig()
+    values = {"refine_share": options.refine_share, "significance": options.significance}
+    return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
 
 def open_archive(trained: TrainedRun, parent: Path, targets: Sequence[Target]) -> _Known:

@@ -23,6 +23,7 @@ from harness.run.policy_file import save_policy
 from harness.search.archive import PolicyArchive
 from harness.search.engine_form import SearchProblem
 from harness.search.journal import journal_as_found, journal_header
+from harness.search.kept_gradients import gradients_identity, kept_gradients
 from harness.search.predicted import Expectations, PredictedAccuracy
 from harness.search.request import SearchOptions, Target, targets_of
 from harness.search.results import JOURNAL_FILE, POLICY_FILE
@@ -75,7 +76,11 @@ def answer(
         network=network, candidates=candidates, budgets=[target.budget for target in found]
     )
     archive, num_images = read_archive(parent / JOURNAL_FILE, problem, checkpoint)
-    expected = Expectations(problem, archive.scores, archive.wrong, num_images=num_images)
+    identity = gradients_identity(network.fingerprint, weights_digest(checkpoint))
+    hints = kept_gradients(parent, identity, candidates)
+    expected = Expectations(
+        problem, archive.scores, archive.wrong, num_images=num_images, hints=hints
+    )
     answers = [
         ArchiveAnswer(
             target=target,

@@ -18,6 +18,7 @@ from harness.search.archive import PolicyArchive
 from harness.search.engine import knapsack_policies
 from harness.search.engine_form import LayerValues, SearchProblem
 from harness.search.journal import journal_as_found, journal_header
+from harness.search.kept_gradients import gradients_identity, keep_gradients, kept_gradients
 from harness.search.predicted import MODELLED
 from harness.search.preparation import Prepared
 from harness.search.results import JOURNAL_FILE
@@ -84,13 +85,29 @@ def start_of(ready: Prepared, start: str) -> Start:
     if start == NONE:
         return Start()
     if start == GRADIENT:
-        values = gradient_values(ready.trained)
+        values = _gradient_values(ready)
         policies = decided_by_rank_0(lambda: tuple(knapsack_policies(ready.problem, values)))
-        # The word, not the numbers: on other hardware they differ in their last digits.
+        # The word, not the numbers: where the file is lost they may differ in their last digits.
         return Start(policies=policies, hints=values, identity={"start": GRADIENT})
     journal = Path(start) / JOURNAL_FILE
     policies = decided_by_rank_0(lambda: _best_of_archive(journal, ready.problem))
     return Start(policies=policies, identity={"starts": [policy.bits for policy in policies]})
+
+
+def _gradient_values(ready: Prepared) -> LayerValues:
+    """Return what gradients say, from the search's folder where it is there; else put it there."""
+    trained, folder = ready.trained, ready.parent
+    identity = gradients_identity(trained.network.fingerprint, trained.weights_digest)
+    kept = decided_by_rank_0(lambda: kept_gradients(folder, identity, trained.candidates))
+    if kept is not None:
+        return kept
+    own = gradient_values(trained)
+
+    def keep() -> LayerValues:
+        keep_gradients(folder, identity, own)
+        return own
+
+    return decided_by_rank_0(keep)
 
 
 def gradient_values(trained: TrainedRun) -> LayerValues:

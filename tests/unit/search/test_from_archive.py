@@ -14,6 +14,7 @@ from harness.search import driver
 from harness.search.confirm import confirm
 from harness.search.from_archive import answer
 from harness.search.journal import Journal, journal_header
+from harness.search.kept_gradients import GRADIENTS_FILE
 from harness.search.request import SearchOptions
 from harness.search.results import JOURNAL_FILE
 
@@ -47,6 +48,19 @@ def test_a_further_budget_is_answered_within_it(trained, searched):
         assert written["accuracy"] == {"predicted": one.accuracy.accuracy}
     # More BitOPs are worth something, by the model.
     assert answers[0].predicted[0] > answers[1].predicted[0]
+
+
+def test_an_answer_begins_with_the_gradients_that_the_search_began_with(
+    trained, searched, tmp_path
+):
+    def predicted(folder):
+        return [one.predicted for one in answer(trained.run, ["30%"], out=folder, options=ASKED)]
+
+    for name in (JOURNAL_FILE, GRADIENTS_FILE):
+        (tmp_path / name).write_bytes((searched / name).read_bytes())
+    assert predicted(tmp_path) == predicted(searched)
+    (tmp_path / GRADIENTS_FILE).unlink()
+    assert predicted(tmp_path) != predicted(searched)
 
 
 def test_an_answer_takes_the_place_of_an_earlier_one_and_is_the_same(trained, searched):

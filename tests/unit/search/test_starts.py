@@ -5,9 +5,15 @@ import json
 import pytest
 
 from harness.errors import RunError
-from harness.search import driver
+from harness.search import driver, starts
 from harness.search.engine import knapsack_policies
 from harness.search.journal import Journal, journal_header
+from harness.search.kept_gradients import (
+    GRADIENTS_FILE,
+    gradients_identity,
+    keep_gradients,
+    kept_gradients,
+)
 from harness.search.preparation import prepared
 from harness.search.request import SearchOptions
 from harness.search.results import JOURNAL_FILE
@@ -48,6 +54,35 @@ def test_gradients_give_a_policy_for_each_budget_and_hints_for_every_pair(ready)
         assert values[layer.weight[0], layer.act[0]] == 0
     # The same again: a search that is gone on with begins alike.
     assert gradient_values(ready.trained) == start.hints
+
+
+def test_a_search_folder_keeps_its_gradients(ready, monkeypatch):
+    first = start_of(ready, "gradient")
+    monkeypatch.setattr(starts, "gradient_values", None)  # Nothing is computed again.
+    assert start_of(ready, "gradient") == first
+    path = ready.parent / GRADIENTS_FILE
+    whole = path.read_text()
+    path.write_text(whole.replace("0.", "1.", 1))
+    with pytest.raises(RunError, match=r"gradients .* remove it, and it is made again"):
+        start_of(ready, "gradient")
+    path.write_text(whole[:100])
+    with pytest.raises(RunError, match=r"gradients .* is not whole JSON; remove it"):
+        start_of(ready, "gradient")
+
+
+def test_gradients_of_other_weights_or_of_other_bits_are_made_again(ready):
+    folder, candidates = ready.parent, ready.trained.candidates
+    identity = gradients_identity(ready.trained.network.fingerprint, ready.trained.weights_digest)
+    values = start_of(ready, "gradient").hints
+    assert kept_gradients(folder, identity, candidates) == values
+    keep_gradients(folder, {**identity, "weights": "0" * 16}, values)
+    assert kept_gradients(folder, identity, candidates) is None
+    keep_gradients(folder, identity, [dict(list(layer.items())[:-1]) for layer in values])
+    assert kept_gradients(folder, identity, candidates) is None
+    keep_gradients(folder, identity, values[:-1])
+    assert kept_gradients(folder, identity, candidates) is None
+    assert start_of(ready, "gradient").hints == values
+    assert kept_gradients(folder, identity, candidates) == values
 
 
 def test_the_best_policies_of_another_search_are_scored_first(ready, searched):
