@@ -37,7 +37,7 @@ NOT_DECIDING = {
     "train.validate_every_epochs", "train.checkpoint_every_epochs", "train.keep_checkpoints",
     "train.rank_timeout_seconds",
     "eval.batch_size", "eval.recalibrate_images",
-    "search.error_weight", "search.score", "search.images", "search.recalibrate_images",
+    "search.error_weight", "search.refine_share", "search.significance", "search.score", "search.images", "search.recalibrate_images",
     "search.finalists",
 }  # fmt: skip
 
