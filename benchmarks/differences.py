@@ -28,7 +28,7 @@ from harness.run.folder import RunDir
 from harness.trained_run import load_run
 from harness.training import calibration, supernet_task
 from harness.training.engine import Engine
-from harness.training.losses import RANDOM_PASS_TERMS, LossTerm, cross_entropy
+from harness.training.losses import LossTerm, cross_entropy, random_pass_terms
 from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
 
@@ -51,7 +51,8 @@ def smoothed_random_passes() -> Iterator[None]:
     smoothed = LossTerm(
         name="random_ce", weight=0.5, function=partial(cross_entropy, smoothing=SMOOTHING)
     )
-    with mock.patch.object(supernet_task, "RANDOM_PASS_TERMS", (smoothed, RANDOM_PASS_TERMS[1])):
+    terms = (smoothed, *random_pass_terms(distortion_weight=0)[1:])
+    with mock.patch.object(supernet_task, "random_pass_terms", return_value=terms):
         yield
 
 

@@ -4,7 +4,7 @@ They subclass the float layers, so names in the state dict stay and float weight
 Which float layer has which quantized form stands in `operations.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch.nn.functional as F
@@ -25,6 +25,8 @@ class LayerRow(NamedTuple):
     """Bit-width of the input; None takes it as it comes."""
     norm: int | Tensor
     """Which copy of the normalisation behind the layer is used."""
+    look: Callable[[Tensor], None] | None = None
+    """Is shown what that normalisation computes, before its activation; None where nobody looks."""
 
 
 class QuantizedLayer(nn.Module):

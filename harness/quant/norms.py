@@ -89,6 +89,8 @@ class SwitchableBatchNorm2d(nn.Module):
                 index = row.norm.reshape(1)
                 self.running_mean.index_copy_(0, index, mean[None])
                 self.running_var.index_copy_(0, index, var[None])
+        if row.look is not None:
+            row.look(x)
         return self.act(self.drop(x))  # type: ignore[no-any-return]
 
 

@@ -98,6 +98,11 @@ class Supernet(nn.Module):
         return list(self._norm_paths)
 
     @property
+    def normalised_layers(self) -> frozenset[int]:
+        """The indices of the layers with a switchable normalisation behind them."""
+        return frozenset(layer for layer in self._norm_layers if layer is not None)
+
+    @property
     def segmented(self) -> SegmentedNetwork:
         """How the network computes in evaluation, cut where policies part."""
         return self._evaluation_graph.segmented

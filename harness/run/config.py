@@ -127,6 +127,12 @@ class TrainConfig(Section):
     """Epochs of linear warm-up before the cosine (paper: 5)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Label smoothing of the cross entropy in the max pass."""
+    distortion_weight: Annotated[float, Since(format=5, before=0.0)] = Field(default=0.0, ge=0)
+    """Weight of information distortion mitigation (arXiv 2401.01543, section 3.3; paper: 0.01): the
+    mean squared error, summed over layers at their smallest weight candidate, of the feature behind
+    the layer's normalisation to that of the max pass. 0 leaves it out."""
+    distortion_max_bytes: Annotated[int, Since(format=5, before=2**30)] = Field(default=2**30, ge=0)
+    """The most that features kept for it take on each process; layers beyond are left out."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Gradients are clipped element-wise to plus or minus this (paper: 1)."""
     ema_decay: float = Field(default=0.99, ge=0, lt=1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,6 +27,8 @@ class PassContext:
     """Of the max pass of the same step, detached, (N, classes); None in the max pass itself."""
     policy: Policy | None = None
     """The bits of this pass; None in a float run."""
+    feature_errors: Sequence[Tensor] = ()
+    """Mean squared errors, scalars, of features behind layers at their fewest bits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,16 +65,29 @@ def max_pass_terms(*, smoothing: float) -> tuple[LossTerm, ...]:
     return (LossTerm(name="max_pass_ce", weight=1.0, function=smoothed),)
 
 
-RANDOM_PASS_TERMS = (
-    LossTerm(name="random_ce", weight=0.5, function=cross_entropy),
-    LossTerm(name="random_kl", weight=0.5, function=teacher_kl),
-)
-"""What every random pass of a supernet minimises.
+def feature_distortion(context: PassContext) -> Tensor:
+    """Return the sum over layers of what `distortion.FeatureDistortion` found, 0 where none."""
+    return sum(context.feature_errors, start=context.logits.new_zeros((), dtype=torch.float32))
 
-Labels are not smoothed here. The authors' code smooths them in every pass, by 0.1 for MobileNetV2
-and not at all for ResNet18; no difference beyond the noise was measured
-(docs/results/differences.md).
-"""
+
+def random_pass_terms(*, distortion_weight: float) -> tuple[LossTerm, ...]:
+    """Return what every random pass of a supernet minimises.
+
+    Labels are not smoothed here. The authors' code smooths them in every pass, by 0.1 for
+    MobileNetV2 and not at all for ResNet18; no difference beyond the noise was measured
+    (docs/results/differences.md).
+
+    Args:
+        distortion_weight: Weight of the distortion of features (paper: 0.01); 0 leaves it out.
+    """
+    terms = [
+        LossTerm(name="random_ce", weight=0.5, function=cross_entropy),
+        LossTerm(name="random_kl", weight=0.5, function=teacher_kl),
+    ]
+    if distortion_weight:
+        name = "random_distortion"
+        terms.append(LossTerm(name=name, weight=distortion_weight, function=feature_distortion))
+    return tuple(terms)
 
 
 def evaluate_terms(

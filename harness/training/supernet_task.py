@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -26,19 +27,23 @@ from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.network_file import load_network, save_network
 from harness.training.calibration import calibrate_step_sizes
+from harness.training.distortion import FeatureDistortion, layers_at_fewest_bits
 from harness.training.engine import Engine
 from harness.training.float_task import build_float_network
 from harness.training.losses import (
-    RANDOM_PASS_TERMS,
     LossTerm,
     PassContext,
     evaluate_terms,
     max_pass_terms,
+    random_pass_terms,
 )
 from harness.training.policy_sampler import sample_policy
 from harness.training.task import Task
 
 logger = logging.getLogger(__name__)
+
+KEPT_MEGABYTES = "distortion_kept_megabytes"
+"""Line of metrics.jsonl: what the features kept for the distortion took in the step."""
 
 LOOKED_AT = 64
 """Training images that tell whether the input of a layer is always zero."""
@@ -93,29 +98,82 @@ class SupernetTask(Task):
         self._splits = splits
         self._accelerator = accelerator
         self._max_pass_terms = max_pass_terms(smoothing=config.train.label_smoothing)
+        self._random_pass_terms = random_pass_terms(
+            distortion_weight=config.train.distortion_weight
+        )
         self._named_dead: set[str] = set()
+        self._has_said_what_is_left_out = False
 
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
     ) -> dict[str, Tensor]:
         """Run the planned passes in order; a term's value is the mean over the passes with it."""
         planned = self._plan(step)
+        features = self._features(planned)
         counts = Counter(term.name for one in planned for term in one.terms)
         means: dict[str, Tensor] = {}
         teacher: Tensor | None = None
         for one in planned:
             with engine.one_pass(is_last=one is planned[-1]):
-                logits = engine.model(images, self.model.encode(one.policy))
-                context = PassContext(
-                    logits=logits, labels=labels, teacher_logits=teacher, policy=one.policy
-                )
+                context = self._forward(engine, images, labels, one, teacher, features)
                 loss, values = evaluate_terms(one.terms, context)
                 engine.backward(loss)
-            teacher = logits.detach() if teacher is None else teacher
+            teacher = context.logits.detach() if teacher is None else teacher
             for name, value in values.items():
                 share = value / counts[name]
                 means[name] = means[name] + share if name in means else share
+        if features is not None:
+            assert teacher is not None, "the max pass has run"
+            kept = features.kept_bytes / 2**20
+            means[KEPT_MEGABYTES] = torch.tensor(kept, device=teacher.device)
+            self._say_what_is_left_out(features)
         return means
+
+    def _forward(
+        self,
+        engine: Engine,
+        images: Tensor,
+        labels: Tensor,
+        one: PlannedPass,
+        teacher: Tensor | None,
+        features: FeatureDistortion | None,
+    ) -> PassContext:
+        """Run a pass; the first has no teacher."""
+        inputs, errors = self.model.encode(one.policy), list[Tensor]()
+        if features is not None:
+            if teacher is None:
+                inputs = features.keeping(inputs)
+            else:
+                inputs, errors = features.compared(inputs, self._at_fewest_bits(one))
+        return PassContext(
+            logits=engine.model(images, inputs),
+            labels=labels,
+            teacher_logits=teacher,
+            policy=one.policy,
+            feature_errors=errors,
+        )
+
+    def _features(self, planned: Sequence[PlannedPass]) -> FeatureDistortion | None:
+        """Return what keeps the features that a step needs; None where distortion costs nothing."""
+        config = self._config.train
+        if not config.distortion_weight:
+            return None
+        needed = {layer for one in planned[1:] for layer in self._at_fewest_bits(one)}
+        return FeatureDistortion(sorted(needed), max_bytes=config.distortion_max_bytes)
+
+    def _at_fewest_bits(self, one: PlannedPass) -> list[int]:
+        found = layers_at_fewest_bits(one.policy, self.candidates)
+        return [layer for layer in found if layer in self.model.normalised_layers]
+
+    def _say_what_is_left_out(self, features: FeatureDistortion) -> None:
+        if features.num_left_out and not self._has_said_what_is_left_out:
+            self._has_said_what_is_left_out = True
+            logger.warning(
+                "features of %d layers do not fit into train.distortion_max_bytes %d and are not "
+                "drawn to those of the max pass; raise it, or train with smaller batches",
+                features.num_left_out,
+                self._config.train.distortion_max_bytes,
+            )
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Return the accuracy of each uniform policy.
@@ -186,4 +244,4 @@ class SupernetTask(Task):
             sample_policy(self.candidates, seed=seed, step=step, pass_index=index)
             for index in range(count)
         ]
-        return [max_pass, *(PlannedPass(policy=p, terms=RANDOM_PASS_TERMS) for p in policies)]
+        return [max_pass, *(PlannedPass(policy=p, terms=self._random_pass_terms) for p in policies)]

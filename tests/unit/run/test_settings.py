@@ -29,7 +29,8 @@ DECIDING = {
     "quant.layers", "quant.tie_shared_inputs", "quant.ties", "quant.keep_float",
     "train.mode", "train.epochs", "train.batch_size", "train.num_random_passes",
     "train.learning_rate", "train.momentum", "train.weight_decay", "train.step_learning_rate",
-    "train.warmup_epochs", "train.label_smoothing", "train.gradient_clip", "train.ema_decay",
+    "train.warmup_epochs", "train.label_smoothing", "train.distortion_weight",
+    "train.distortion_max_bytes", "train.gradient_clip", "train.ema_decay",
     "train.calibration_images",
 }  # fmt: skip
 NOT_DECIDING = {
@@ -37,8 +38,8 @@ NOT_DECIDING = {
     "train.validate_every_epochs", "train.checkpoint_every_epochs", "train.keep_checkpoints",
     "train.rank_timeout_seconds",
     "eval.batch_size", "eval.recalibrate_images",
-    "search.error_weight", "search.refine_share", "search.significance", "search.score", "search.images", "search.recalibrate_images",
-    "search.finalists",
+    "search.error_weight", "search.refine_share", "search.significance", "search.score",
+    "search.images", "search.recalibrate_images", "search.finalists",
 }  # fmt: skip
 
 NAMES = list(setting_names(Config))

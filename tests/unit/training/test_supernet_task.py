@@ -18,7 +18,7 @@ from harness.training.policy_sampler import sample_policy
 from harness.training.supernet_task import SupernetTask, shown_policies
 
 
-def task_of(num_random_passes):
+def task_of(num_random_passes, *overrides):
     config = load_config(
         None,
         overrides=[
@@ -28,6 +28,7 @@ def task_of(num_random_passes):
             "data.search_images=20",
             "data.train_images=30",
             "eval.recalibrate_images=10",
+            *overrides,
         ],
     )
     splits = load_splits(config.data, seed=config.seed)

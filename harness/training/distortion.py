@@ -1,0 +1,114 @@
+"""Information distortion mitigation (arXiv 2401.01543, section 3.3).
+
+A layer at its fewest bits is drawn to what it computes in the max pass:
+
+  sum over layers at their smallest present weight candidate of MSE(f, f of the max pass)
+
+The feature f is what the switchable normalisation behind a layer computes, before its activation.
+Those of the max pass are kept for the layers alone that a random pass of the same step has at their
+smallest candidate, and for no longer than the step.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from harness.problem.candidates import Candidates
+from harness.problem.policy import Policy
+from harness.quant.execution import PolicyInputs
+
+
+def layers_at_fewest_bits(policy: Policy, candidates: Candidates) -> list[int]:
+    """Return the indices of layers whose weights have their smallest candidate, if they have two.
+
+    >>> from harness.problem.candidates import LayerCandidates
+    >>> layers = [("a", (8,)), ("b", (4, 3)), ("c", (4, 3))]
+    >>> choice = Candidates(
+    ...     tuple(LayerCandidates(name=name, weight=bits, act=(8,)) for name, bits in layers)
+    ... )
+    >>> layers_at_fewest_bits(Policy([(8, 8), (3, 8), (4, 8)]), choice)
+    [1]
+    """
+    pairs = enumerate(zip(policy, candidates.layers, strict=True))
+    return [
+        index
+        for index, ((weight, _), layer) in pairs
+        if len(layer.weight) > 1 and weight == min(layer.weight)
+    ]
+
+
+class FeatureDistortion:
+    """The features of one step.
+
+    Attributes:
+        kept_bytes: What the kept features of the max pass take.
+        num_left_out: Layers whose features were not kept, for they would have taken too much.
+    """
+
+    def __init__(self, layers: Iterable[int], *, max_bytes: int) -> None:
+        """Say which layers may be compared.
+
+        Args:
+            layers: Indices of the layers whose features the max pass keeps.
+            max_bytes: The most that they take; layers whose feature does not fit are left out.
+        """
+        self.kept_bytes = 0
+        self.num_left_out = 0
+        self._layers = list(layers)
+        self._max_bytes = max_bytes
+        self._kept: dict[int, Tensor] = {}
+
+    def keeping(self, inputs: PolicyInputs) -> PolicyInputs:
+        """Return the inputs of the max pass, which then keeps the features."""
+        return _shown(inputs, self._layers, self._keep)
+
+    def compared(
+        self, inputs: PolicyInputs, layers: Sequence[int]
+    ) -> tuple[PolicyInputs, list[Tensor]]:
+        """Return the inputs of a random pass, and a list that the pass fills.
+
+        Args:
+            inputs: As `Supernet.encode` returned them.
+            layers: Of this pass, those at their fewest bits.
+
+        Returns:
+            The inputs, and the list: a mean squared error, a scalar, for each layer whose feature
+            of the max pass was kept.
+        """
+        errors: list[Tensor] = []
+
+        def compare(layer: int, feature: Tensor) -> None:
+            kept = self._kept.get(layer)
+            if kept is not None:
+                errors.append(F.mse_loss(feature.float(), kept.float()))
+
+        return _shown(inputs, layers, compare), errors
+
+    def _keep(self, layer: int, feature: Tensor) -> None:
+        if self.kept_bytes + feature.nbytes > self._max_bytes:
+            self.num_left_out += 1
+            return
+        self.kept_bytes += feature.nbytes
+        self._kept[layer] = feature.detach()
+
+
+def _shown(
+    inputs: PolicyInputs, layers: Iterable[int], look: Callable[[int, Tensor], None]
+) -> PolicyInputs:
+    """Return inputs under which a function is shown the features of some layers."""
+    rows = list(inputs.rows)
+    for layer in layers:
+        rows[layer] = rows[layer]._replace(look=_Look(look, layer))
+    return inputs._replace(rows=rows)
+
+
+class _Look:
+    """A function of a feature that knows the layer it is of."""
+
+    def __init__(self, look: Callable[[int, Tensor], None], layer: int) -> None:
+        self._look = look
+        self._layer = layer
+
+    def __call__(self, feature: Tensor) -> None:
+        self._look(self._layer, feature)
