@@ -22,7 +22,7 @@ from torch import Tensor
 
 from harness.quant import lsq
 from harness.quant.layers import QuantizedLayer
-from harness.run.config import load_config
+from harness.run.config import TrainConfig, load_config
 from harness.run.files import FileFormat, write_json, write_text
 from harness.run.folder import RunDir
 from harness.trained_run import load_run
@@ -51,7 +51,7 @@ def smoothed_random_passes() -> Iterator[None]:
     smoothed = LossTerm(
         name="random_ce", weight=0.5, function=partial(cross_entropy, smoothing=SMOOTHING)
     )
-    terms = (smoothed, *random_pass_terms(distortion_weight=0)[1:])
+    terms = (smoothed, *random_pass_terms(TrainConfig(), progress=0)[1:])
     with mock.patch.object(supernet_task, "random_pass_terms", return_value=terms):
         yield
 

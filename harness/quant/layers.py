@@ -27,6 +27,9 @@ class LayerRow(NamedTuple):
     """Which copy of the normalisation behind the layer is used."""
     look: Callable[[Tensor], None] | None = None
     """Is shown what that normalisation computes, before its activation; None where nobody looks."""
+    look_at_weight: "Callable[[QuantizedLayer, Tensor, Level], None] | None" = None
+    """Is shown the layer with its quantized weight and the level of that; None where nobody
+    looks."""
 
 
 class QuantizedLayer(nn.Module):
@@ -120,6 +123,8 @@ class QuantizedLayer(nn.Module):
         """
         if weight is None:
             weight = self.quantized_weight(row.weight)
+        if row.look_at_weight is not None and row.weight is not None:
+            row.look_at_weight(self, weight, row.weight)
         return self.apply_operation(self.quantized_input(x, row.act), weight)
 
     def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:

@@ -115,6 +115,9 @@ class TrainConfig(Section):
     """Images per process and step (paper: 4 processes of 128); batch normalisation takes two."""
     num_random_passes: int = Field(default=3, ge=0)
     """K, the random policies trained beside the max pass in every step (paper: 3)."""
+    min_pass: Annotated[bool, Since(format=5, before=False)] = False
+    """Whether every step also trains the smallest candidates of all layers, as the sandwich rule of
+    slimmable networks does (arXiv 1903.05134); it is taught as random passes are."""
     learning_rate: float = Field(default=0.04, gt=0)
     """Peak rate of SGD on weights, biases and batch normalisation (paper: 0.04)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -133,6 +136,18 @@ class TrainConfig(Section):
     the layer's normalisation to that of the max pass. 0 leaves it out."""
     distortion_max_bytes: Annotated[int, Since(format=5, before=2**30)] = Field(default=2**30, ge=0)
     """The most that features kept for it take on each process; layers beyond are left out."""
+    dampening_weight: Annotated[float, Since(format=5, before=0.0)] = Field(default=0.0, ge=0)
+    """Weight at the end of training of oscillation dampening (arXiv 2203.11086, equation 8; paper:
+    0.1): the squared distance of weights inside their range to the grid. 0 leaves it out."""
+    dampening_start: Annotated[float, Since(format=5, before=0.27)] = Field(
+        default=0.27, ge=0, lt=1
+    )
+    """Share of training after which that weight rises from 0 on a cosine (paper: 40 of 150)."""
+    two_bit_weight_decay: Annotated[float | None, Since(format=5, before=None)] = Field(
+        default=None, ge=0
+    )
+    """L2 decay inside the range of layers whose weights have 2 bits in a pass, in place of
+    `weight_decay` (the paper's code has a weaker one); null is `weight_decay` for them too."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Gradients are clipped element-wise to plus or minus this (paper: 1)."""
     ema_decay: float = Field(default=0.99, ge=0, lt=1)

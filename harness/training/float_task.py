@@ -41,7 +41,7 @@ class FloatTask(Task):
         self._terms = float_terms(smoothing=config.train.label_smoothing)
 
     def run_passes(
-        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
+        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
     ) -> dict[str, Tensor]:
         """Run the only pass."""
         with engine.one_pass(is_last=True):

@@ -153,7 +153,10 @@ class Loop:
         set_learning_rates(engine.optimizer, train_config, factor=factor)
         seed_step(self._config.seed, state.step, rank=self._accelerator.process_index)
         with engine.adding_up():
-            losses = state.task.run_passes(engine, images, labels, step=state.step)
+            progress = state.step / self._total_steps
+            losses = state.task.run_passes(
+                engine, images, labels, step=state.step, progress=progress
+            )
         # Before the optimizer: a loss that is no number would spoil the weights and their average.
         told = self._guard.look(losses, step=state.step + 1, signal_number=stop.signal_number)
         engine.step()

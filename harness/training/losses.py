@@ -13,6 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from harness.problem.policy import Policy
+from harness.run.config import TrainConfig
+from harness.training.weight_terms import WeightTerms, dampening_weight
+
+DAMPENING, TWO_BIT_DECAY = "random_dampening", "random_two_bit_decay"
+"""Names of the terms of weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +32,8 @@ class PassContext:
     """Of the max pass of the same step, detached, (N, classes); None in the max pass itself."""
     policy: Policy | None = None
     """The bits of this pass; None in a float run."""
+    weight_terms: WeightTerms | None = None
+    """What the weights of this pass add; None where they add nothing."""
     feature_errors: Sequence[Tensor] = ()
     """Mean squared errors, scalars, of features behind layers at their fewest bits."""
 
@@ -67,10 +74,20 @@ def max_pass_terms(*, smoothing: float) -> tuple[LossTerm, ...]:
 
 def feature_distortion(context: PassContext) -> Tensor:
     """Return the sum over layers of what `distortion.FeatureDistortion` found, 0 where none."""
-    return sum(context.feature_errors, start=context.logits.new_zeros((), dtype=torch.float32))
+    return sum(context.feature_errors, start=_zero(context))
 
 
-def random_pass_terms(*, distortion_weight: float) -> tuple[LossTerm, ...]:
+def weight_dampening(context: PassContext) -> Tensor:
+    """Return the sum over layers of the squared distance to the grid (training/weight_terms.py)."""
+    return sum(_weight_terms(context).dampening, start=_zero(context))
+
+
+def two_bit_decay(context: PassContext) -> Tensor:
+    """Return half the squared weights inside the range of the layers at 2 bits, added up."""
+    return sum(_weight_terms(context).decay, start=_zero(context))
+
+
+def random_pass_terms(train: TrainConfig, *, progress: float) -> tuple[LossTerm, ...]:
     """Return what every random pass of a supernet minimises.
 
     Labels are not smoothed here. The authors' code smooths them in every pass, by 0.1 for
@@ -78,16 +95,36 @@ def random_pass_terms(*, distortion_weight: float) -> tuple[LossTerm, ...]:
     (docs/results/differences.md).
 
     Args:
-        distortion_weight: Weight of the distortion of features (paper: 0.01); 0 leaves it out.
+        train: Says which terms there are; those without weight are left out.
+        progress: Share of the training that is done, 0 to 1.
     """
     terms = [
         LossTerm(name="random_ce", weight=0.5, function=cross_entropy),
         LossTerm(name="random_kl", weight=0.5, function=teacher_kl),
     ]
-    if distortion_weight:
-        name = "random_distortion"
-        terms.append(LossTerm(name=name, weight=distortion_weight, function=feature_distortion))
+    dampening = dampening_weight(progress, start=train.dampening_start, peak=train.dampening_weight)
+    decay = train.two_bit_weight_decay
+    weighted = (
+        ("random_distortion", train.distortion_weight, feature_distortion),
+        (DAMPENING, dampening, weight_dampening),
+        # The optimizer decays every weight; this makes it another decay inside the range.
+        (TWO_BIT_DECAY, 0 if decay is None else decay - train.weight_decay, two_bit_decay),
+    )
+    terms += [
+        LossTerm(name=name, weight=weight, function=function)
+        for name, weight, function in weighted
+        if weight
+    ]
     return tuple(terms)
+
+
+def _weight_terms(context: PassContext) -> WeightTerms:
+    assert context.weight_terms is not None, "a pass with terms of weights watches them"
+    return context.weight_terms
+
+
+def _zero(context: PassContext) -> Tensor:
+    return context.logits.new_zeros((), dtype=torch.float32)
 
 
 def evaluate_terms(

@@ -2,7 +2,7 @@
 
 A step has 1 + K passes, whose gradients add up:
 1. the max pass: every layer at its largest candidates; its logits teach the others;
-2. K passes with random policies.
+2. K passes with random policies, at wish one more with the smallest candidates.
 """
 
 import logging
@@ -31,6 +31,8 @@ from harness.training.distortion import FeatureDistortion, layers_at_fewest_bits
 from harness.training.engine import Engine
 from harness.training.float_task import build_float_network
 from harness.training.losses import (
+    DAMPENING,
+    TWO_BIT_DECAY,
     LossTerm,
     PassContext,
     evaluate_terms,
@@ -39,6 +41,7 @@ from harness.training.losses import (
 )
 from harness.training.policy_sampler import sample_policy
 from harness.training.task import Task
+from harness.training.weight_terms import WeightTerms
 
 logger = logging.getLogger(__name__)
 
@@ -98,17 +101,14 @@ class SupernetTask(Task):
         self._splits = splits
         self._accelerator = accelerator
         self._max_pass_terms = max_pass_terms(smoothing=config.train.label_smoothing)
-        self._random_pass_terms = random_pass_terms(
-            distortion_weight=config.train.distortion_weight
-        )
         self._named_dead: set[str] = set()
         self._has_said_what_is_left_out = False
 
     def run_passes(
-        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
+        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
     ) -> dict[str, Tensor]:
         """Run the planned passes in order; a term's value is the mean over the passes with it."""
-        planned = self._plan(step)
+        planned = self._plan(step, progress)
         features = self._features(planned)
         counts = Counter(term.name for one in planned for term in one.terms)
         means: dict[str, Tensor] = {}
@@ -145,12 +145,18 @@ class SupernetTask(Task):
                 inputs = features.keeping(inputs)
             else:
                 inputs, errors = features.compared(inputs, self._at_fewest_bits(one))
+        names = {term.name for term in one.terms}
+        weight_terms = WeightTerms(
+            self.candidates, dampens=DAMPENING in names, decays=TWO_BIT_DECAY in names
+        )
+        inputs = weight_terms.watching(inputs, [weight for weight, _ in one.policy])
         return PassContext(
             logits=engine.model(images, inputs),
             labels=labels,
             teacher_logits=teacher,
             policy=one.policy,
             feature_errors=errors,
+            weight_terms=weight_terms,
         )
 
     def _features(self, planned: Sequence[PlannedPass]) -> FeatureDistortion | None:
@@ -236,7 +242,7 @@ class SupernetTask(Task):
         """Write `network.json`."""
         save_network(run.network_path, self.model.network)
 
-    def _plan(self, step: int) -> list[PlannedPass]:
+    def _plan(self, step: int, progress: float) -> list[PlannedPass]:
         """Return the passes of a step: the one that teaches the others comes first."""
         max_pass = PlannedPass(policy=self.candidates.largest, terms=self._max_pass_terms)
         seed, count = self._config.seed, self._config.train.num_random_passes
@@ -244,4 +250,7 @@ class SupernetTask(Task):
             sample_policy(self.candidates, seed=seed, step=step, pass_index=index)
             for index in range(count)
         ]
-        return [max_pass, *(PlannedPass(policy=p, terms=self._random_pass_terms) for p in policies)]
+        if self._config.train.min_pass:
+            policies.append(self.candidates.smallest)
+        terms = random_pass_terms(self._config.train, progress=progress)
+        return [max_pass, *(PlannedPass(policy=p, terms=terms) for p in policies)]

@@ -26,7 +26,7 @@ class Task(ABC):
 
     @abstractmethod
     def run_passes(
-        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int
+        self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
     ) -> dict[str, Tensor]:
         """Run forward and backward passes of one step; their gradients add up.
 
@@ -35,6 +35,7 @@ class Task(ABC):
             images: (N, C, H, W).
             labels: (N,).
             step: Index of the optimizer step, from 0; what a step draws follows from it.
+            progress: Share of the training's steps that are done, 0 to 1.
 
         Returns:
             Every loss term of the step by name: detached scalars, before their weights.

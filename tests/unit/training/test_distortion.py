@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from test_supernet_task import engine_of, floats, gradients, narrowed, task_of
 
 from harness.problem.policy import Policy
+from harness.run.config import TrainConfig
 from harness.training.distortion import FeatureDistortion, layers_at_fewest_bits
 from harness.training.losses import PassContext, evaluate_terms, random_pass_terms
 from harness.training.policy_sampler import sample_policy
@@ -64,7 +65,7 @@ def test_gradients_hold_the_distortion_of_the_layers_at_their_fewest_bits(task, 
         errors = [F.mse_loss(found[one], expected[one].detach()) for one in layers]
         sums.append(sum(errors, start=torch.zeros(())))
         context = PassContext(logits=logits, labels=labels, teacher_logits=teacher.detach())
-        loss = loss + evaluate_terms(random_pass_terms(distortion_weight=0), context)[0]
+        loss = loss + evaluate_terms(random_pass_terms(TrainConfig(), progress=0), context)[0]
         loss = loss + WEIGHT * sums[-1]
     assert num_compared >= 2
     loss.backward()

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.run.config import TrainConfig
 from harness.training.losses import (
     LossTerm,
     PassContext,
@@ -39,7 +40,7 @@ def test_kl_equals_the_formula(logits):
 
 def test_random_pass_weighs_labels_and_teacher_alike_to_the_last_bit(logits):
     context = context_of(*logits)
-    total, values = evaluate_terms(random_pass_terms(distortion_weight=0), context)
+    total, values = evaluate_terms(random_pass_terms(TrainConfig(), progress=0), context)
     ce, kl = cross_entropy(context), teacher_kl(context)
     assert torch.equal(total, 0.5 * ce + 0.5 * kl)
     assert values == {"random_ce": ce, "random_kl": kl}  # Before their weights.

@@ -101,6 +101,17 @@ def test_a_step_without_random_passes_has_no_terms_of_them(batch):
     assert all(p.grad is not None for p in task.model.parameters())  # In one pass.
 
 
+def test_a_min_pass_is_one_more_with_the_smallest_candidates(batch, monkeypatch):
+    task = task_of(1, "train.min_pass=true")
+    task.candidates = narrowed(task.candidates)
+    policies = []
+    encode = task.model.encode
+    monkeypatch.setattr(task.model, "encode", lambda p: (policies.append(p), encode(p))[1])
+    task.run_passes(engine_of(task), *batch, step=0)
+    assert len(policies) == 3
+    assert policies[-1] == task.candidates.smallest
+
+
 def test_a_step_is_a_function_of_its_index(batch):
     task = task_of(2)
     first = floats(task.run_passes(engine_of(task), *batch, step=7))

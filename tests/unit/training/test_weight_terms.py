@@ -1,0 +1,113 @@
+"""Penalties on weights: what each adds up, and for which layers, against numbers counted out."""
+
+import pytest
+import torch
+from test_supernet_task import engine_of, floats, gradients, task_of
+
+from harness.run.config import TrainConfig
+from harness.training.losses import DAMPENING, TWO_BIT_DECAY, random_pass_terms
+from harness.training.policy_sampler import sample_policy
+from harness.training.weight_terms import WeightTerms
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(6, 1, 8, 8, generator=generator), torch.arange(6)
+
+
+def grid(layer, bits):
+    """Return the step size and the ends of the grid of a weight, as Python numbers."""
+    return layer.weight_quantizer.step_size_of(bits).item(), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def rounded(value, layer, bits):
+    step, low, high = grid(layer, bits)
+    return step * min(max(round(value / step), low), high)
+
+
+def counted_out(layer, bits, smallest):
+    """Return the dampening and half the squares of one layer, element by element."""
+    step, low, high = grid(layer, bits)
+    dampening = squares = 0.0
+    for value in layer.weight.detach().double().flatten().tolist():
+        clipped = min(max(value, step * low), step * high)
+        squares += 0.5 * clipped**2
+        own, fewest = rounded(value, layer, bits), rounded(value, layer, smallest)
+        if abs(own - fewest) >= 0.5 * step:
+            dampening += (clipped - own) ** 2
+    return dampening, squares
+
+
+def test_terms_equal_what_is_counted_out(batch):
+    task = task_of(1)
+    for seed in range(3):
+        policy = sample_policy(task.candidates, seed=seed, step=0, pass_index=0)
+        terms = WeightTerms(task.candidates, dampens=True, decays=True)
+        bits = [weight for weight, _ in policy]
+        task.model(batch[0], terms.watching(task.model.encode(policy), bits))
+        dampening = squares = 0.0
+        parts = zip(task.model.layers, bits, task.candidates.layers, strict=True)
+        for layer, own, candidates in parts:
+            smallest = min(candidates.weight)
+            one, half = counted_out(layer, own, smallest)
+            dampening += one if own > smallest else 0.0
+            squares += half if own == 2 else 0.0
+        assert len(terms.decay) == bits.count(2)
+        assert sum(terms.dampening).item() == pytest.approx(dampening, rel=1e-4)
+        assert sum(terms.decay).item() == pytest.approx(squares, rel=1e-4)
+
+
+def test_weights_are_drawn_to_the_grid_and_the_grid_stands_still(batch):
+    task = task_of(1)
+    policy = task.candidates.uniform(weight_bits=4, act_bits=4)
+    terms = WeightTerms(task.candidates, dampens=True, decays=False)
+    bits = [weight for weight, _ in policy]
+    task.model(batch[0], terms.watching(task.model.encode(policy), bits))
+    sum(terms.dampening).backward()
+    layer = task.model.layers[2]
+    quantized = layer.quantized_weight(layer.weight_quantizer.level(4)).detach()
+    assert layer.weight_quantizer.step_size.grad is None
+    gradient = layer.weight.grad
+    step, low, high = grid(layer, 4)
+    inside = (layer.weight > low * step) & (layer.weight < high * step)
+    expected = 2 * (layer.weight - quantized)
+    is_moved = gradient != 0
+    assert is_moved.any()
+    assert inside[is_moved].all()
+    torch.testing.assert_close(gradient[is_moved], expected[is_moved].detach())
+
+
+def test_dampening_begins_late_and_rises(batch):
+    train = TrainConfig(dampening_weight=0.1, dampening_start=0.5)
+
+    def weight_at(progress):
+        return {one.name: one.weight for one in random_pass_terms(train, progress=progress)}
+
+    assert DAMPENING not in weight_at(0.5)
+    assert 0 < weight_at(0.6)[DAMPENING] < weight_at(0.9)[DAMPENING] < 0.1
+    task = task_of(2, "train.dampening_weight=0.1", "train.dampening_start=0.5")
+    plain = floats(task_of(2).run_passes(engine_of(task_of(2)), *batch, step=5))
+    early = floats(task.run_passes(engine_of(task), *batch, step=5, progress=0.2))
+    assert early == plain
+    late = floats(task.run_passes(engine_of(task), *batch, step=5, progress=0.9))
+    assert late.keys() - plain.keys() == {DAMPENING}
+    assert late[DAMPENING] > 0
+
+
+def test_decay_at_two_bits_takes_the_place_of_the_other(batch):
+    task = task_of(2, "train.weight_decay=0.01", "train.two_bit_weight_decay=0.0")
+    other = task_of(2, "train.weight_decay=0.01")
+    losses = task.run_passes(engine_of(task), *batch, step=5)
+    other.run_passes(engine_of(other), *batch, step=5)
+    policies = [sample_policy(task.candidates, seed=3, step=5, pass_index=k) for k in range(2)]
+    for index, layer in enumerate(task.model.layers):
+        count = sum(policy.bits[index][0] == 2 for policy in policies)
+        clipped = layer.weight.detach()
+        step, low, high = grid(layer, 2) if count else (0.0, 0, 0)
+        inside = (clipped > low * step) & (clipped < high * step)
+        difference = layer.weight.grad - other.model.layers[index].weight.grad
+        expected = -0.01 * count * clipped * inside
+        torch.testing.assert_close(difference, expected, rtol=1e-3, atol=1e-6)
+    assert losses[TWO_BIT_DECAY] > 0
+    assert len(gradients(task)) == len(gradients(other))
