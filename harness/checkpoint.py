@@ -200,8 +200,13 @@ def _check_sizes(model: nn.Module, tensors: Mapping[str, Tensor], *, checkpoint:
             )
 
 
-def load_float_weights(model: nn.Module, path: Path) -> None:
+def load_float_weights(model: nn.Module, path: Path, *, setting: str = "model.weights") -> None:
     """Load float weights into a float network: a float run's averaged ones, or a .safetensors file.
+
+    Args:
+        model: The network.
+        path: The run's folder, or the file.
+        setting: What the user calls the weights, for messages.
 
     Raises:
         ModelError: There is no such file, it belongs to another network, or nothing can be computed
@@ -219,14 +224,14 @@ def load_float_weights(model: nn.Module, path: Path) -> None:
         model.load_state_dict(weights)
     except OSError as error:
         reason = (error.strerror or "unreadable").lower()
-        raise ModelError(f"weights {path} cannot be read: {reason}; check model.weights") from None
+        raise ModelError(f"weights {path} cannot be read: {reason}; check {setting}") from None
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(
-            f"weights {path} do not fit the model: {_first_line(error)}; check model.weights"
+            f"weights {path} do not fit the model: {_first_line(error)}; check {setting}"
         ) from None
     problem = first_unusable(model.state_dict())
     if problem is not None:
-        raise ModelError(f"weights {path}: {problem}; mend the file or give another model.weights")
+        raise ModelError(f"weights {path}: {problem}; mend the file or give another {setting}")
 
 
 def _to_safetensors(tensors: dict[str, Tensor]) -> bytes:

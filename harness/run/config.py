@@ -118,6 +118,12 @@ class TrainConfig(Section):
     min_pass: Annotated[bool, Since(format=5, before=False)] = False
     """Whether every step also trains the smallest candidates of all layers, as the sandwich rule of
     slimmable networks does (arXiv 1903.05134); it is taught as random passes are."""
+    teacher: Annotated[str | None, Since(format=5, before=None)] = None
+    """Name of a built-in or timm float network whose logits teach every pass in place of the max
+    pass's own, the max pass included (arXiv 2502.01199); null has none."""
+    teacher_weights: Annotated[Path | None, Since(format=5, before=None)] = None
+    """Its weights: the folder of a float run, or a `.safetensors` file; null takes timm's
+    pretrained ones."""
     learning_rate: float = Field(default=0.04, gt=0)
     """Peak rate of SGD on weights, biases and batch normalisation (paper: 0.04)."""
     momentum: float = Field(default=0.9, ge=0, lt=1)
@@ -165,6 +171,15 @@ class TrainConfig(Section):
     )
     """Longest wait of a process for another of the same run, in training, search and evaluation:
     those that work end when one was stopped or hangs. Longer than rank 0 takes to save."""
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> Self:
+        if self.teacher_weights is not None and self.teacher is None:
+            raise ValueError(
+                f"teacher_weights {self.teacher_weights} need train.teacher, the name of their "
+                "network; give it or leave both out"
+            )
+        return self
 
 
 class EvalConfig(Section):

@@ -15,8 +15,15 @@ from harness.training.task import Task
 from harness.training.weights_origin import check_origin
 
 
-def build_float_network(config: Config, splits: Splits) -> nn.Module:
+def build_float_network(
+    config: Config, splits: Splits, *, setting: str = "model.weights"
+) -> nn.Module:
     """Return the float network with its initial weights, alike on every rank.
+
+    Args:
+        config: Names the network and its weights.
+        splits: Images and classes.
+        setting: What the user calls its weights, for messages.
 
     Raises:
         ModelError: The model or its weights are not to be had.
@@ -26,8 +33,8 @@ def build_float_network(config: Config, splits: Splits) -> nn.Module:
         config.model, num_classes=splits.num_classes, in_channels=splits.in_channels
     )
     if config.model.weights is not None:
-        load_float_weights(model, config.model.weights)
-        check_origin(config, splits)
+        load_float_weights(model, config.model.weights, setting=setting)
+        check_origin(config, splits, setting=setting)
     return model
 
 

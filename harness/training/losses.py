@@ -29,7 +29,8 @@ class PassContext:
     labels: Tensor
     """(N,)."""
     teacher_logits: Tensor | None = None
-    """Of the max pass of the same step, detached, (N, classes); None in the max pass itself."""
+    """Detached, (N, classes): of the external teacher, else of the max pass of the same step, which
+    then has none itself."""
     policy: Policy | None = None
     """The bits of this pass; None in a float run."""
     weight_terms: WeightTerms | None = None
@@ -55,7 +56,7 @@ def cross_entropy(context: PassContext, *, smoothing: float = 0.0) -> Tensor:
 
 def teacher_kl(context: PassContext) -> Tensor:
     """Return KL(softmax(teacher) || softmax(logits)), the mean over the batch in nats."""
-    assert context.teacher_logits is not None, "the max pass runs before those it teaches"
+    assert context.teacher_logits is not None, "a teacher runs before those that it teaches"
     student = F.log_softmax(context.logits.float(), dim=1)
     teacher = F.log_softmax(context.teacher_logits.float(), dim=1)
     return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
@@ -66,10 +67,17 @@ def float_terms(*, smoothing: float) -> tuple[LossTerm, ...]:
     return (LossTerm(name="ce", weight=1.0, function=partial(cross_entropy, smoothing=smoothing)),)
 
 
-def max_pass_terms(*, smoothing: float) -> tuple[LossTerm, ...]:
-    """Return what the max pass of a supernet minimises."""
+def max_pass_terms(*, smoothing: float, is_taught: bool = False) -> tuple[LossTerm, ...]:
+    """Return what the max pass of a supernet minimises.
+
+    Args:
+        smoothing: Of the labels.
+        is_taught: Whether an external teacher teaches it; it then minimises what random passes do.
+    """
     smoothed = partial(cross_entropy, smoothing=smoothing)
-    return (LossTerm(name="max_pass_ce", weight=1.0, function=smoothed),)
+    labels = LossTerm(name="max_pass_ce", weight=0.5 if is_taught else 1.0, function=smoothed)
+    taught = LossTerm(name="max_pass_kl", weight=0.5, function=teacher_kl)
+    return (labels, taught) if is_taught else (labels,)
 
 
 def feature_distortion(context: PassContext) -> Tensor:

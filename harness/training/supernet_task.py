@@ -1,7 +1,8 @@
 """Train every bit-width of a supernet at once (arXiv 2401.01543, section 3).
 
 A step has 1 + K passes, whose gradients add up:
-1. the max pass: every layer at its largest candidates; its logits teach the others;
+1. the max pass: every layer at its largest candidates; its logits teach the others, or an
+   external teacher's teach all;
 2. K passes with random policies, at wish one more with the smallest candidates.
 """
 
@@ -41,6 +42,7 @@ from harness.training.losses import (
 )
 from harness.training.policy_sampler import sample_policy
 from harness.training.task import Task
+from harness.training.teacher import build_teacher
 from harness.training.weight_terms import WeightTerms
 
 logger = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class PlannedPass:
 
     policy: Policy
     terms: Sequence[LossTerm]
+    is_max_pass: bool = False
 
 
 def build_supernet(config: Config, splits: Splits) -> Supernet:
@@ -100,7 +103,10 @@ class SupernetTask(Task):
         self._config = config
         self._splits = splits
         self._accelerator = accelerator
-        self._max_pass_terms = max_pass_terms(smoothing=config.train.label_smoothing)
+        self._teacher = build_teacher(config, splits, accelerator)
+        self._max_pass_terms = max_pass_terms(
+            smoothing=config.train.label_smoothing, is_taught=self._teacher is not None
+        )
         self._named_dead: set[str] = set()
         self._has_said_what_is_left_out = False
 
@@ -112,7 +118,7 @@ class SupernetTask(Task):
         features = self._features(planned)
         counts = Counter(term.name for one in planned for term in one.terms)
         means: dict[str, Tensor] = {}
-        teacher: Tensor | None = None
+        teacher = None if self._teacher is None else self._teacher(images)
         for one in planned:
             with engine.one_pass(is_last=one is planned[-1]):
                 context = self._forward(engine, images, labels, one, teacher, features)
@@ -138,10 +144,10 @@ class SupernetTask(Task):
         teacher: Tensor | None,
         features: FeatureDistortion | None,
     ) -> PassContext:
-        """Run a pass; the first has no teacher."""
+        """Run a pass; the max pass keeps its features for the others."""
         inputs, errors = self.model.encode(one.policy), list[Tensor]()
         if features is not None:
-            if teacher is None:
+            if one.is_max_pass:
                 inputs = features.keeping(inputs)
             else:
                 inputs, errors = features.compared(inputs, self._at_fewest_bits(one))
@@ -244,7 +250,9 @@ class SupernetTask(Task):
 
     def _plan(self, step: int, progress: float) -> list[PlannedPass]:
         """Return the passes of a step: the one that teaches the others comes first."""
-        max_pass = PlannedPass(policy=self.candidates.largest, terms=self._max_pass_terms)
+        max_pass = PlannedPass(
+            policy=self.candidates.largest, terms=self._max_pass_terms, is_max_pass=True
+        )
         seed, count = self._config.seed, self._config.train.num_random_passes
         policies = [
             sample_policy(self.candidates, seed=seed, step=step, pass_index=index)

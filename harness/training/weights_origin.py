@@ -17,10 +17,15 @@ from harness.run.state_file import load_state
 logger = logging.getLogger(__name__)
 
 
-def check_origin(config: Config, splits: Splits) -> None:
-    """Check the images of the float run that `model.weights` names, if it names one.
+def check_origin(config: Config, splits: Splits, *, setting: str = "model.weights") -> None:
+    """Check the images of the float run that the weights are of, if it names one.
 
     Warns where its search or test split was another one.
+
+    Args:
+        config: Names the network and its weights.
+        splits: The images here.
+        setting: What the user calls the weights, for messages.
 
     Raises:
         ModelError: Its classes are others.
@@ -34,16 +39,17 @@ def check_origin(config: Config, splits: Splits) -> None:
         is_same = _are_settings_same(origin.load_config(), config)
     elif there.class_names != here.class_names:
         raise ModelError(
-            f"model.weights {weights} was trained on other images: {there.difference(here)}; "
+            f"{setting} {weights} was trained on other images: {there.difference(here)}; "
             "train it again on these"
         )
     else:
         is_same = (there.search.digest, there.test.digest) == (here.search.digest, here.test.digest)
     if not is_same:
         logger.warning(
-            "model.weights %s was trained on another split of the images: some of the images that "
+            "%s %s was trained on another split of the images: some of the images that "
             "score policies here may have been trained on, which flatters them; train it with the "
             "same images, data settings and seed",
+            setting,
             weights,
         )
 

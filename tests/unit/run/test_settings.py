@@ -28,7 +28,7 @@ DECIDING = {
     "quant.weight_candidates", "quant.act_candidates", "quant.depthwise_min_bits",
     "quant.layers", "quant.tie_shared_inputs", "quant.ties", "quant.keep_float",
     "train.mode", "train.epochs", "train.batch_size", "train.num_random_passes",
-    "train.min_pass",
+    "train.min_pass", "train.teacher", "train.teacher_weights",
     "train.learning_rate", "train.momentum", "train.weight_decay", "train.step_learning_rate",
     "train.warmup_epochs", "train.label_smoothing", "train.distortion_weight",
     "train.distortion_max_bytes", "train.dampening_weight", "train.dampening_start",

@@ -73,5 +73,5 @@ def test_a_sum_is_linear_in_its_weights_and_keeps_no_graph_in_the_values(weights
 
 
 def test_a_term_that_needs_a_teacher_has_one(logits):
-    with pytest.raises(AssertionError, match="the max pass runs before those it teaches"):
+    with pytest.raises(AssertionError, match="a teacher runs before those that it teaches"):
         teacher_kl(context_of(logits[0]))
