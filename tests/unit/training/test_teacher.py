@@ -69,7 +69,8 @@ def test_mistakes_are_refused(weights, tmp_path):
     with pytest.raises(ModelError, match="resnet9"):
         task_of(1, "train.teacher=resnet9", f"train.teacher_weights={weights}")
     with pytest.raises(
-        ModelError, match="cannot be read: no such file or directory; check train.teacher_weights"
+        ModelError,
+        match=r"cannot be read: no such file or directory; check train\.teacher_weights",
     ):
         task_of(1, "train.teacher=resnet8", f"train.teacher_weights={tmp_path / 'gone'}")
     with pytest.raises(ModelError, match="do not fit the model"):
