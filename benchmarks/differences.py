@@ -87,10 +87,16 @@ def no_decay_at_two_bits(weight_decay: float = 2.5e-5) -> Iterator[None]:
     run_passes = SupernetTask.run_passes
 
     def with_less_decay(
-        task: SupernetTask, engine: Engine, images: Tensor, labels: Tensor, *, step: int
+        task: SupernetTask,
+        engine: Engine,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        step: int,
+        progress: float,
     ) -> dict[str, Tensor]:
-        losses = run_passes(task, engine, images, labels, step=step)
-        for one in task._plan(step):
+        losses = run_passes(task, engine, images, labels, step=step, progress=progress)
+        for one in task._plan(step, progress):
             for layer, (bits, _) in zip(task.model.layers, one.policy, strict=True):
                 if bits == min(BITS) and isinstance(layer, QuantizedLayer):
                     _take_decay_back(layer, weight_decay)

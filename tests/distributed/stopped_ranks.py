@@ -43,11 +43,17 @@ def main() -> None:
     run_passes = SupernetTask.run_passes
 
     def spoiled(
-        task: SupernetTask, model: Any, images: torch.Tensor, labels: torch.Tensor, *, step: int
+        task: SupernetTask,
+        model: Any,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        *,
+        step: int,
+        **named: Any,
     ) -> dict[str, torch.Tensor]:
         if rank == 1 and step == 5:
             images = images * math.nan
-        return run_passes(task, model, images, labels, step=step)
+        return run_passes(task, model, images, labels, step=step, **named)
 
     SupernetTask.run_passes = spoiled
     report["spoiled"] = _raised(folder / "spoiled", "train.checkpoint_every_epochs=1")

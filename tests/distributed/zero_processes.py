@@ -23,6 +23,14 @@ from harness.training.trainer import train
 
 run_passes = SupernetTask.run_passes
 
+TERMS = (
+    "train.distortion_weight=0.01",
+    "train.dampening_weight=0.1",
+    "train.dampening_start=0",
+    "train.two_bit_weight_decay=0",
+)
+"""Those that look at features and weights inside a pass, where ZeRO 3 has the weights whole."""
+
 
 def main() -> None:
     torch.set_num_threads(1)
@@ -31,7 +39,7 @@ def main() -> None:
     # Before the runs, whose batches are of another size.
     distance = distance_to_plain_torch(create_accelerator())
     (folder / f"{sys.argv[2]}_rank{os.environ['RANK']}.txt").write_text(str(distance))
-    config = load_config(None, overrides=OVERRIDES)
+    config = load_config(None, overrides=[*OVERRIDES, *TERMS])
     for argument in sys.argv[2:]:
         name, _, stop_step = argument.partition("@")
         SupernetTask.run_passes = _interrupted(int(stop_step)) if stop_step else run_passes
@@ -45,10 +53,10 @@ def main() -> None:
 
 
 def _interrupted(stop_step: int) -> Any:
-    def passes(task: SupernetTask, *arguments: Any, step: int) -> Any:
+    def passes(task: SupernetTask, *arguments: Any, step: int, **named: Any) -> Any:
         if step + 1 == stop_step and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGUSR1)
-        return run_passes(task, *arguments, step=step)
+        return run_passes(task, *arguments, step=step, **named)
 
     return passes
 
