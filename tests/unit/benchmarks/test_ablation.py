@@ -1,0 +1,58 @@
+"""The ablation: what a recipe changes, how results are compared, and that nothing is done twice."""
+
+import pytest
+
+from benchmarks import ablation, kept_runs
+from benchmarks.ablation_tables import markdown
+from harness.run.config import load_config
+
+
+def row(recipe, seed, two, four, **named):
+    return {
+        "network": "resnet8", "recipe": recipe, "seed": seed, "epochs": 4, "float": 0.95,
+        "training_images": 100, "test_images": 50, "uniform": {"2": two, "4": four},
+        "searched": {}, **named,
+    }  # fmt: skip
+
+
+def test_differences_are_paired_by_seed():
+    rows = [
+        row("plain", 0, 0.80, 0.90), row("plain", 1, 0.70, 0.91),
+        row("scheduler", 0, 0.81, 0.90), row("scheduler", 1, 0.72, 0.91),
+        row("without 2 bits", 1, 0.0, 0.93, uniform={"4": 0.93}),
+    ]  # fmt: skip
+    text = markdown(rows)
+    # 1 and 2 points: 1.5 ± 12.706 * 0.7071 / sqrt(2).
+    assert "| scheduler | +1.50 ± 6.35 | +0.00 ± 0.00 |" in text
+    assert "| without 2 bits | - | +2.00 |" in text
+    assert "| plain | 4 | 2 | 75.00 ± 7.07 | 90.50 ± 0.71 |" in text
+
+
+@pytest.mark.parametrize("networks", [ablation.QUICK, ablation.FULL])
+def test_every_recipe_is_a_configuration(networks, tmp_path):
+    for one in networks.values():
+        path = ablation.CONFIGS / f"{one.config}.yaml"
+        for label in (*ablation.RECIPES, *ablation.alone_labels()):
+            settings = ablation.settings_of(label, one, float_run=tmp_path, model="resnet8")
+            config = load_config(path, overrides=settings)
+            assert config.model.weights == tmp_path
+            epochs = one.epochs * (ablation.PASSES if label.endswith("passes") else 1)
+            assert config.train.epochs == epochs
+    alone = load_config(
+        path, overrides=ablation.settings_of("3 bits alone, same epochs", one, float_run=tmp_path,
+                                             model="resnet8")
+    )  # fmt: skip
+    assert alone.quant.weight_candidates == alone.quant.act_candidates == (3,)
+
+
+def test_kept_results_are_not_measured_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(ablation, "RESULTS", tmp_path)
+    monkeypatch.setattr(kept_runs, "RESULTS", tmp_path)
+    for one in (row("plain", 0, 0.8, 0.9), row("plain", 1, 0.7, 0.9), row("both", 0, 0.9, 0.9)):
+        ablation.keep(one)
+    monkeypatch.setattr(ablation, "train", None)
+    again = ablation._row(
+        ablation.QUICK["resnet8"], "resnet8", "plain", 1, tmp_path / "runs", is_kept=True
+    )
+    assert again == row("plain", 1, 0.7, 0.9)
+    assert "| both | 4 | 1 | 90.00 | 90.00 |" in (tmp_path / "ablation.md").read_text()
