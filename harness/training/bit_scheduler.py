@@ -106,7 +106,7 @@ def epochs_of_acts(num_epochs: int, start_epoch: int | None = None) -> tuple[int
 
     The paper's numbers are of 150 epochs: from 6 every 2, and behind 72 % of training every 15.
     Start and periods are shares of training here, rounded and at least one epoch, so that layers
-    are frozen over the same part of a training of any length; one below 100 epochs acts after every
+    are frozen over the same part of a training of any length; one below 113 epochs acts after every
     epoch until 72 %. No act follows the last epoch: nothing would be trained after it, and a search
     would miss candidates that were trained to the end.
 
