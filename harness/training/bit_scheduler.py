@@ -203,6 +203,10 @@ def turbulences_of(supernet: Supernet, present: Candidates) -> dict[int, float]:
 
     Those are the ones that are not pinned and begin with at least two weight candidates.
 
+    Over what is left, as in the authors' code. The smallest candidate weighs most in T_l, so a
+    layer that lost it ranks behind and is released at the next act: freezing goes round the layers
+    (in 20 epochs of resnet8 on the digits no act froze a layer that the one before had frozen).
+
     Args:
         supernet: With whole weights.
         present: What the layers may take now.
