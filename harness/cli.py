@@ -10,6 +10,7 @@ import harness
 from harness import outcome_tables, ranks, tables
 from harness._search_rs import DEFAULT_EVALUATIONS, STRATEGIES
 from harness.cli_options import (
+    AllCandidatesOption,
     BudgetOption,
     ConfirmOption,
     CostsOption,
@@ -33,7 +34,6 @@ from harness.terminal import console
 if TYPE_CHECKING:
     from harness.run.folder import RunDir
     from harness.runtime import TerminalObserver
-    from harness.search.from_archive import ArchiveAnswer
     from harness.search.outcome import SearchOutcome
 
 app = typer.Typer(
@@ -144,6 +144,7 @@ def search(
     strategy: StrategyOption = STRATEGIES[0],
     evaluations: EvaluationsOption = DEFAULT_EVALUATIONS,
     start: StartOption = None,
+    all_candidates: AllCandidatesOption = False,
     seed: SeedOption = 0,
     out: Annotated[Path | None, typer.Option(help="Folder of results; RUN/search.")] = None,
     resume: ResumeOption = False,
@@ -182,12 +183,11 @@ def search(
         limits=budget or (),
         costs=costs or (),
         frontier=frontier or 0,
+        all_candidates=all_candidates,
     )
     targets = target_bitops or ()
     if from_archive and confirm is None:
-        from harness.search.from_archive import answer
-
-        _show_answers(folder, answer(folder, targets, out=out, options=options), json=json)
+        _show_answers(folder, targets, json=json, out=out, options=options)
         return
     _setup_logging()
     with working(), _observer() as observer:
@@ -195,7 +195,10 @@ def search(
     _show_outcomes(folder, outcomes, json=json)
 
 
-def _show_answers(run: "RunDir", answers: "list[ArchiveAnswer]", *, json: bool) -> None:
+def _show_answers(run: "RunDir", targets: Sequence[str], *, json: bool, **how: Any) -> None:
+    from harness.search.from_archive import answer
+
+    answers = answer(run, targets, **how)
     table = outcome_tables.answers_table(answers)
     _show(outcome_tables.answers_json(run, answers), table, json=json)
 
@@ -229,6 +232,7 @@ def evaluate(
     ],
     run: RunOption = None,
     split: Annotated[str, typer.Option(help="train, search or test.")] = "test",
+    all_candidates: AllCandidatesOption = False,
     data_path: DataPathOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -243,7 +247,8 @@ def evaluate(
     resolve_policy(policy_text, network)  # Refuses a mistake before weights and data are loaded.
     with working():
         trained = load_run(folder, data_path=data_path)
-        policy = resolve_policy(policy_text, network, candidates=trained.candidates)
+        candidates = network.candidates if all_candidates else trained.candidates
+        policy = resolve_policy(policy_text, network, candidates=candidates)
         (accuracy,) = trained.accuracy([policy], split=split)
     values = tables.evaluation_json(network, policy, accuracy=accuracy, split=split)
     _show(values, tables.evaluation_table(values, label=policy_text, split=split), json=json)

@@ -47,6 +47,10 @@ FromArchiveOption = Annotated[
     bool,
     typer.Option("--from-archive", help="Answer at once from what earlier searches evaluated."),
 ]
+AllCandidatesOption = Annotated[
+    bool,
+    typer.Option("--all-candidates", help="Also bits that the bit-width scheduler has frozen."),
+]
 ConfirmOption = Annotated[
     int | None,
     typer.Option(min=1, max=MOST_CONFIRMED, help="So many of its best answers are measured."),

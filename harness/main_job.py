@@ -7,6 +7,9 @@ from harness.errors import ConfigError
 from harness.observer import SILENCE, Observer
 from harness.problem.cost import bitops
 from harness.problem.network import NetworkSpec
+from harness.process_group import decided_by_rank_0
+from harness.run.checkpoint_facts import load_candidates
+from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.search.driver import search
@@ -40,7 +43,8 @@ def run_main_job(
     Args:
         config: A supernet configuration with 2 and 3 bits among its candidates.
         out: Run folder.
-        targets: Makes the budgets of a network, as `harness search --target-bitops` takes them.
+        targets: Makes the budgets of a network, narrowed to what its layers may take now, as
+            `harness search --target-bitops` takes them.
         observer: Told how far it is.
 
     Raises:
@@ -48,7 +52,9 @@ def run_main_job(
     """
     _check(config)
     run = train(config, out=out, observer=observer)
-    found = targets(run.load_network())
+    network = run.load_network()
+    present = decided_by_rank_0(lambda: load_candidates(existing_checkpoint(run), network))
+    found = targets(network.narrowed(present))
     return run, search(run, found, options=SearchOptions(resume=True), observer=observer)
 
 

@@ -66,6 +66,14 @@ class TrainConfig(Section):
     """Decay per step of the averaged weights that are evaluated (paper: 0.9997)."""
     calibration_images: int = Field(default=512, ge=1)
     """Training images whose activations set the first step sizes."""
+    bit_scheduler: Annotated[bool, Since(format=5, before=False)] = False
+    """Whether layers with many weights near rounding boundaries lose their smallest weight
+    candidate for a while (paper: on; `training/bit_scheduler.py` has when and which)."""
+    scheduler_start_epoch: Annotated[int | None, Since(format=5, before=None)] = Field(
+        default=None, ge=1
+    )
+    """Epochs before the bit-width scheduler first acts (paper: 6 of 150); null is that share of
+    `epochs`, and one at least."""
     validate_every_epochs: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=5, ge=1)
     """Epochs between validations of the uniform policies on the search split."""
     checkpoint_every_epochs: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=5, ge=1)

@@ -8,7 +8,7 @@ from harness.process_group import decided_by_rank_0
 from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.folder import RunDir
 from harness.search.from_archive import ARCHIVE, provenance_of, read_archive
-from harness.search.journal import journal_header
+from harness.search.journal import candidates_mark, journal_header
 from harness.search.outcome import SearchFigures, SearchOutcome, outcome_of
 from harness.search.predicted import Expectations
 from harness.search.preparation import prepared
@@ -46,8 +46,11 @@ def confirm(
     with prepared(run, targets, out=out, options=options, name=CONFIRMED) as ready:
         trained, problem = ready.trained, ready.problem
         observer = observer if trained.is_main_process else SILENCE
+        mark = candidates_mark(proposes_frozen=ready.proposes_frozen)
         archive, num_images = decided_by_rank_0(
-            lambda: read_archive(ready.parent / JOURNAL_FILE, problem, existing_checkpoint(run))
+            lambda: read_archive(
+                ready.parent / JOURNAL_FILE, problem, existing_checkpoint(run), mark=mark
+            )
         )
         expected = Expectations(problem, archive.scores, archive.wrong, num_images=num_images)
         figures = SearchFigures(
@@ -64,6 +67,7 @@ def confirm(
             outcome = outcome_of(trained, target, shortlist, expected, figures, observer=observer)
             if trained.is_main_process:
                 provenance = provenance_of(run, target, num_known=len(archive.scores))
+                provenance = {**provenance, **mark}
                 write_policy(target.folder, trained.network, outcome, provenance=provenance)
             outcomes.append(outcome)
         return outcomes

@@ -2,9 +2,10 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from harness.observer import SILENCE, Observer
@@ -21,7 +22,7 @@ from harness.search.engine import EngineOptions, EngineResult, EngineSearch, Pol
 from harness.search.engine_form import SearchProblem
 from harness.search.evaluator import ProposalEvaluator, run_on_ranks
 from harness.search.expected import how_it_stands, what_it_buys
-from harness.search.journal import Journal
+from harness.search.journal import Journal, candidates_mark
 from harness.search.outcome import SearchFigures, SearchOutcome, outcome_of
 from harness.search.predicted import Expectations
 from harness.search.preparation import Prepared, prepared
@@ -87,7 +88,8 @@ def _search_budgets(
 ) -> list[SearchOutcome]:
     trained, problem, targets, parent = ready.trained, ready.problem, ready.targets, ready.parent
     started = time.perf_counter()
-    known = open_archive(trained, parent, targets)
+    mark = candidates_mark(proposes_frozen=ready.proposes_frozen)
+    known = open_archive(trained, parent, targets, mark=mark)
     plan = _plan(ready, known, options)
     _say_what_it_buys(options)
     shortlist_size = _num_finalists(trained, options)
@@ -117,6 +119,7 @@ def _search_budgets(
         if trained.is_main_process:
             write_frontier(target.folder, trained.network, scores, target.budget)
             provenance = _provenance(trained, target, options, result, start=plan.start)
+            provenance = {**provenance, **mark}
             write_policy(target.folder, trained.network, outcome, provenance=provenance)
         outcomes.append(outcome)
     return outcomes
@@ -258,7 +261,13 @@ def _changed_settings(options: EngineOptions) -> dict[str, float | None]:
     return {name: value for name, value in values.items() if value != getattr(usual, name)}
 
 
-def open_archive(trained: TrainedRun, parent: Path, targets: Sequence[Target]) -> _Known:
+def open_archive(
+    trained: TrainedRun,
+    parent: Path,
+    targets: Sequence[Target],
+    *,
+    mark: Mapping[str, str] = MappingProxyType({}),
+) -> _Known:
     """Return what the journal of a search folder holds, which rank 0 alone reads and writes.
 
     Every rank is told what rank 0 read, or why it refused the file. A rank that knew less would
@@ -268,11 +277,12 @@ def open_archive(trained: TrainedRun, parent: Path, targets: Sequence[Target]) -
         trained: The run.
         parent: The folder of the journal.
         targets: Budgets whose folders may hold journals of an older version.
+        mark: What sets the searches of this folder apart from others of the same weights.
 
     Raises:
         RunError: A file was made with other weights, images or settings, or is damaged.
     """
-    header = _journal_header(trained)
+    header = {**_journal_header(trained), **mark}
     score = trained.config.search.score
     journal = Journal(
         parent / JOURNAL_FILE,

@@ -6,7 +6,7 @@ imported, so that an answer takes less than a second.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,10 @@ from harness.run.folder import RunDir
 from harness.run.policy_file import save_policy
 from harness.search.archive import PolicyArchive
 from harness.search.engine_form import SearchProblem
-from harness.search.journal import journal_as_found, journal_header
+from harness.search.journal import CANDIDATES, candidates_mark, journal_as_found, journal_header
 from harness.search.kept_gradients import gradients_identity, kept_gradients
 from harness.search.predicted import Expectations, PredictedAccuracy
-from harness.search.request import SearchOptions, Target, targets_of
+from harness.search.request import SearchOptions, Target, proposed_candidates, targets_of
 from harness.search.results import JOURNAL_FILE, POLICY_FILE
 
 logger = logging.getLogger(__name__)
@@ -70,12 +70,14 @@ def answer(
     """
     parent = out or run.path / "search"
     network, checkpoint = run.load_network(), existing_checkpoint(run)
-    candidates = load_candidates(checkpoint, network)
+    present = load_candidates(checkpoint, network)
+    candidates = proposed_candidates(present, network, options)
+    mark = candidates_mark(proposes_frozen=candidates != present)
     found = targets_of(targets, network.narrowed(candidates), parent, options, name=ARCHIVE)
     problem = SearchProblem(
         network=network, candidates=candidates, budgets=[target.budget for target in found]
     )
-    archive, num_images = read_archive(parent / JOURNAL_FILE, problem, checkpoint)
+    archive, num_images = read_archive(parent / JOURNAL_FILE, problem, checkpoint, mark=mark)
     identity = gradients_identity(network.fingerprint, weights_digest(checkpoint))
     hints = kept_gradients(parent, identity, candidates)
     expected = Expectations(
@@ -96,7 +98,7 @@ def answer(
     if ranks.is_main_process():
         for answered in answers:
             _warn_if_far(answered)
-            _write(run, network, answered)
+            _write(run, network, answered, mark=mark)
     return answers
 
 
@@ -109,8 +111,16 @@ def _warn_if_far(one: ArchiveAnswer) -> None:
         )
 
 
-def read_archive(path: Path, problem: SearchProblem, checkpoint: Path) -> tuple[PolicyArchive, int]:
+def read_archive(
+    path: Path, problem: SearchProblem, checkpoint: Path, *, mark: Mapping[str, str]
+) -> tuple[PolicyArchive, int]:
     """Return what a journal knows, and on how many images its policies were scored.
+
+    Args:
+        path: The file.
+        problem: What is asked.
+        checkpoint: Of the weights that the journal must be of.
+        mark: Of `candidates_mark`, which its header must have or not have.
 
     Raises:
         RunError: There is none, it is of other weights or damaged, or it knows nothing.
@@ -123,20 +133,37 @@ def read_archive(path: Path, problem: SearchProblem, checkpoint: Path) -> tuple[
                 f"journal {path} was made with {key} {header.get(key)}, the run has {value}; "
                 "search the run again, or give the --out of a search of these weights"
             )
+    _check_proposed(path, header, mark)
     archive = PolicyArchive(records=journal_as_found(path, header, problem.candidates).read())
     if not archive.scores:
         raise RunError(f"journal {path} holds no evaluated policy; search the run first")
     return archive, header["images"]
 
 
-def _write(run: RunDir, network: NetworkSpec, one: ArchiveAnswer) -> None:
+def _check_proposed(path: Path, header: dict[str, Any], mark: Mapping[str, str]) -> None:
+    """Check that a journal's searches proposed frozen bits if and only if an answer does."""
+    if mark and CANDIDATES not in header:
+        raise RunError(
+            f"journal {path} is of searches without --all-candidates; leave that out, or give the "
+            "--out of a search with it"
+        )
+    if not mark and CANDIDATES in header:
+        raise RunError(
+            f"journal {path} is of searches with --all-candidates; give that too, or the --out of "
+            "a search without it"
+        )
+
+
+def _write(
+    run: RunDir, network: NetworkSpec, one: ArchiveAnswer, *, mark: Mapping[str, str]
+) -> None:
     """Write a budget's policy over an earlier answer: the journal, which it came from, stays."""
     one.target.folder.mkdir(exist_ok=True)
     facts = {
         "bitops": bitops(network, one.policy),
         "weight_bytes": weight_bytes(network, one.policy),
         "accuracy": {"predicted": None if one.accuracy is None else one.accuracy.accuracy},
-        "provenance": provenance_of(run, one.target, num_known=one.num_known),
+        "provenance": {**provenance_of(run, one.target, num_known=one.num_known), **mark},
     }
     save_policy(one.target.folder / POLICY_FILE, one.policy, network, facts=facts)
 

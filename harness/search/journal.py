@@ -43,6 +43,9 @@ FIRST_OF_ALL_SEARCHES = 3
 WITH_WRONG_IMAGES = 4
 """A journal of format 3 has none, and is gone on with as it is."""
 
+CANDIDATES, ALL_CANDIDATES = "candidates", "all"
+"""Of a header, where frozen bits were proposed too; the policies of other journals have none."""
+
 JOURNAL_FORMAT = FileFormat(
     name="journal", upgrades=(to_format_2, lambda old: old, lambda old: old)
 )
@@ -273,6 +276,11 @@ class Journal:
                 f"journal {self._path} was made with other weights, images or settings: {parts}; "
                 "remove it or give another --out"
             )
+
+
+def candidates_mark(*, proposes_frozen: bool) -> dict[str, str]:
+    """Return what a header and a result say where frozen bits are proposed too."""
+    return {CANDIDATES: ALL_CANDIDATES} if proposes_frozen else {}
 
 
 def journal_header(path: Path) -> dict[str, Any]:

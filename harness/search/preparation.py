@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.process_group import decided_by_rank_0
@@ -11,7 +11,13 @@ from harness.run.folder import RunDir
 from harness.run.lock import locked
 from harness.search.engine import EngineOptions, EngineSearch
 from harness.search.engine_form import SearchProblem
-from harness.search.request import SearchOptions, Target, check_free, targets_of
+from harness.search.request import (
+    SearchOptions,
+    Target,
+    check_free,
+    proposed_candidates,
+    targets_of,
+)
 from harness.trained_run import TrainedRun, load_run, load_weights
 
 
@@ -25,6 +31,8 @@ class Prepared:
     """The budgets of the problem, each with its folder, which exists."""
     parent: Path
     """The search's folder, which this process holds."""
+    proposes_frozen: bool
+    """Whether its candidates are more than what the layers may take now."""
 
 
 @contextmanager
@@ -49,12 +57,16 @@ def prepared(
         HarnessError: The input cannot be used; nothing was written over.
     """
     weights = load_weights(run)
+    network = weights.supernet.network
+    proposed = proposed_candidates(weights.candidates, network, options)
+    proposes_frozen = proposed != weights.candidates
+    weights = replace(weights, candidates=proposed)
     # A target is within reach of what the layers may take now, not of all they ever could.
-    present = weights.supernet.network.narrowed(weights.candidates)
+    present = network.narrowed(weights.candidates)
     parent = out or run.path / "search"
     found = targets_of(targets, present, parent, options, name=name)
     problem = SearchProblem(
-        network=weights.supernet.network,
+        network=network,
         candidates=weights.candidates,
         budgets=[target.budget for target in found],
     )
@@ -73,4 +85,10 @@ def prepared(
                 remove_torn_writes(target.folder)
 
         decided_by_rank_0(begin)
-        yield Prepared(trained=trained, problem=problem, targets=found, parent=parent)
+        yield Prepared(
+            trained=trained,
+            problem=problem,
+            targets=found,
+            parent=parent,
+            proposes_frozen=proposes_frozen,
+        )

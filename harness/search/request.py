@@ -13,6 +13,7 @@ from harness.problem.budget import (
     slack_warnings,
     target_budget,
 )
+from harness.problem.candidates import Candidates
 from harness.problem.cost import Resource
 from harness.problem.network import NetworkSpec
 from harness.run.cost_file import measured_resource
@@ -42,6 +43,8 @@ class SearchOptions:
     """`NAME:UNIT=FILE`, tables of what layers were measured at."""
     frontier: int = 0
     """Budgets of BitOPs between the cheapest and the dearest policy, beside the named ones."""
+    all_candidates: bool = False
+    """Propose also bits that are frozen: all that the layers began with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,23 @@ class Target:
     budget: Budget
     folder: Path
     """Where its files go."""
+
+
+def proposed_candidates(
+    present: Candidates, network: NetworkSpec, options: SearchOptions
+) -> Candidates:
+    """Return what a search may propose: what the layers may take now, or all that they ever could.
+
+    Args:
+        present: What the layers may take now.
+        network: The network as it began.
+        options: Whether frozen bits are proposed too; a warning says where there are none.
+    """
+    if not options.all_candidates:
+        return present
+    if present == network.candidates:
+        logger.warning("--all-candidates changes nothing: no bits of this run are frozen")
+    return network.candidates
 
 
 def check_free(targets: Sequence[Target], options: SearchOptions) -> None:

@@ -169,7 +169,8 @@ class Loop:
     def _end_epoch(self) -> None:
         """Let the task change, then validate and save where it is time; the last is `_finish`."""
         epoch, train_config = self.state.epochs_done, self._config.train
-        changes = self.state.task.end_epoch(epoch)
+        with self._engine.whole_weights():
+            changes = self.state.task.end_epoch(epoch)
         if changes:
             self._log(changes, epoch=epoch)
         if self.state.step == self._total_steps:

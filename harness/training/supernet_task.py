@@ -20,6 +20,7 @@ from harness.accuracy import count_wrong_by_policy
 from harness.data import Splits, check_same_images, eval_batches
 from harness.problem.candidates import Candidates
 from harness.problem.policy import Policy
+from harness.process_group import decided_by_rank_0
 from harness.quant.convert import convert, describe_network
 from harness.quant.dead import dead_layers
 from harness.quant.supernet import Supernet
@@ -27,6 +28,7 @@ from harness.run.checkpoint_facts import candidates_in
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.network_file import load_network, save_network
+from harness.training.bit_scheduler import epochs_of_acts, freeze, freezing_ratio
 from harness.training.calibration import calibrate_step_sizes
 from harness.training.distortion import FeatureDistortion, layers_at_fewest_bits
 from harness.training.engine import Engine
@@ -109,6 +111,7 @@ class SupernetTask(Task):
         )
         self._named_dead: set[str] = set()
         self._has_said_what_is_left_out = False
+        self._acts = self._epochs_of_acts()
 
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
@@ -225,6 +228,18 @@ class SupernetTask(Task):
         """Set the step sizes of activations."""
         calibrate_step_sizes(self.model, self._splits, self._config, self._accelerator)
 
+    def end_epoch(self, epoch: int) -> dict[str, float]:
+        """Let the bit-width scheduler freeze candidates where it is time; rank 0 decides."""
+        if epoch not in self._acts:
+            return {}
+        ratio = freezing_ratio(epoch, self._config.train.epochs)
+        # Turbulence counts weights on either side of a threshold: ranks whose arithmetic differs in
+        # a last bit could rank two layers differently.
+        act = decided_by_rank_0(lambda: freeze(self.model, self.candidates, ratio=ratio))
+        self.candidates = act.candidates
+        logger.info("epoch %d, bit-width scheduler: %s", epoch, act.describe())
+        return act.metrics()
+
     def state_dict(self) -> dict[str, Any]:
         """Return the present candidates."""
         return {"candidates": self.candidates.to_rows()}
@@ -247,6 +262,21 @@ class SupernetTask(Task):
     def write_description(self, run: RunDir) -> None:
         """Write `network.json`."""
         save_network(run.network_path, self.model.network)
+
+    def _epochs_of_acts(self) -> frozenset[int]:
+        """Return the epochs at whose ends candidates change."""
+        train = self._config.train
+        if not train.bit_scheduler:
+            return frozenset()
+        epochs = epochs_of_acts(train.epochs, train.scheduler_start_epoch)
+        if train.epochs and not epochs:
+            logger.warning(
+                "train.bit_scheduler changes nothing: it first acts after epoch %d of %d, and "
+                "never after the last; train for longer or lower train.scheduler_start_epoch",
+                train.scheduler_start_epoch or 1,
+                train.epochs,
+            )
+        return frozenset(epochs)
 
     def _plan(self, step: int, progress: float) -> list[PlannedPass]:
         """Return the passes of a step: the one that teaches the others comes first."""

@@ -55,6 +55,8 @@ class Task(ABC):
     def end_epoch(self, epoch: int) -> dict[str, float]:
         """Change what the next epoch trains; called once after each epoch, before it is saved.
 
+        Every rank takes part, and holds whole weights meanwhile.
+
         Args:
             epoch: The epoch that ended, from 1.
 

@@ -71,6 +71,20 @@ def test_ranks_draw_the_same_policies(reports):
     assert len({json.dumps(policy) for policy in first["policies"]}) > 8
 
 
+def test_ranks_freeze_what_rank_0_decides(reports):
+    folder, (first, second) = reports
+    assert first["candidates"] == second["candidates"]
+    frozen = [row["name"] for row in first["candidates"] if row["weight"] == [6, 5, 4, 3]]
+    assert len(frozen) == 1  # A fifth of eight free layers, from half of training on.
+    rows = (folder / "run/metrics.jsonl").read_text().splitlines()
+    (act,) = [json.loads(row) for row in rows if "freezing_ratio" in row]
+    assert (act["step"], act[f"frozen_bits/{frozen[0]}"]) == (4, 2)
+    # Policies of the second epoch are drawn from what was left.
+    layer = [row["name"] for row in first["candidates"]].index(frozen[0])
+    bits = [policy[layer][0] for policy in first["policies"]]
+    assert 2 in bits[: len(bits) // 2]
+
+
 def test_error_counts_are_those_of_one_process(reports):
     folder, (first, second) = reports
     trained = RunDir(folder / "run")

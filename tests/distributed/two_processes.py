@@ -16,6 +16,7 @@ from harness.run.folder import RunDir
 from harness.runtime import create_accelerator
 from harness.search.driver import search
 from harness.search.request import SearchOptions
+from harness.training import supernet_task
 from harness.training.assemble import assemble
 
 torch.set_num_threads(1)
@@ -23,6 +24,7 @@ OVERRIDES = (
     "data.train_images=320", "data.search_images=100", "data.test_images=100", "train.epochs=2",
     "train.batch_size=40", "train.num_random_passes=2", "train.warmup_epochs=0",
     "train.validate_every_epochs=1", "eval.recalibrate_images=60", "eval.batch_size=30",
+    "train.bit_scheduler=true",
 )  # fmt: skip
 
 
@@ -36,6 +38,8 @@ def main() -> None:
     policies = []
     encode = supernet.encode
     supernet.encode = lambda policy: (policies.append(policy.bits), encode(policy))[1]
+    if not accelerator.is_main_process:
+        supernet_task.freeze = _not_asked
     loop.fit()
     supernet.encode = encode
     weights = torch.cat([p.detach().flatten() for p in supernet.parameters()])
@@ -46,6 +50,7 @@ def main() -> None:
         "steps": loop.state.step,
         "weights": hashlib.sha256(weights.numpy().tobytes()).hexdigest(),
         "policies": policies,
+        "candidates": loop.state.task.state_dict()["candidates"],
         "errors": count_wrong_by_policy(loop.state.ema.module, chosen, batches),
     }
     report["found"] = [_search(run, resume=resume) for resume in (False, True)]
@@ -53,6 +58,10 @@ def main() -> None:
     path.write_text(json.dumps(report), encoding="utf-8")
     leave_process_group()
     exit_rank(0)
+
+
+def _not_asked(*_: object, **__: object) -> None:
+    raise AssertionError("what is frozen is for rank 0 to decide")
 
 
 def _search(run: RunDir, *, resume: bool) -> dict:

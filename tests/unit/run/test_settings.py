@@ -33,7 +33,7 @@ DECIDING = {
     "train.warmup_epochs", "train.label_smoothing", "train.distortion_weight",
     "train.distortion_max_bytes", "train.dampening_weight", "train.dampening_start",
     "train.two_bit_weight_decay", "train.gradient_clip", "train.ema_decay",
-    "train.calibration_images",
+    "train.calibration_images", "train.bit_scheduler", "train.scheduler_start_epoch",
 }  # fmt: skip
 NOT_DECIDING = {
     "data.path", "data.num_workers",
