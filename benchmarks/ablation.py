@@ -153,7 +153,8 @@ def settings_of(label: str, one: Network, *, float_run: Path, model: str) -> lis
     bits, _, what = label.partition(" bits alone, same ")
     epochs = one.epochs * (PASSES if what == "passes" else 1)
     candidates = [f"quant.{side}_candidates=[{bits}]" for side in ("weight", "act")]
-    return [*own, *candidates, "train.num_random_passes=0", f"train.epochs={epochs}"]
+    alone = ["quant.depthwise_min_bits=2", "train.num_random_passes=0", f"train.epochs={epochs}"]
+    return [*own, *candidates, *alone]
 
 
 def _row(

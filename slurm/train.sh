@@ -8,7 +8,7 @@
 #SBATCH --requeue
 #
 # Train under SLURM, from the folder of the project. All arguments go to `harness train`:
-#   sbatch --nodes 2 --gpus-per-node 4 slurm/train.sh --config configs/train/imagenet_resnet18.yaml
+#   sbatch --nodes 2 --gpus-per-node 4 slurm/train.sh --config configs/train/resnet18_imagenet.yaml
 #
 # HARNESS_PROCESSES_PER_NODE  optional: default is the GPUs of a node, or 1
 # HARNESS_ACCELERATE_CONFIG   optional: a file that `accelerate config` wrote, say for DeepSpeed

@@ -1,7 +1,7 @@
 """The one configuration of a run: strict, frozen, typed; its defaults are the embedded digits job.
 
 A value that the paper gives (arXiv 2401.01543) is named in the field's docstring; defaults here are
-those of the small embedded job, and `configs/train/imagenet_resnet18.yaml` holds the paper's own.
+those of the small embedded job, and `configs/train/resnet18_imagenet.yaml` holds the paper's own.
 A setting that is marked with DECIDES_NO_WEIGHTS may change while a run goes on, all others may not.
 A new setting is marked with the format that brings it and with how runs went without it.
 """

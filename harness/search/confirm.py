@@ -10,7 +10,6 @@ from harness.run.folder import RunDir
 from harness.search.from_archive import ARCHIVE, provenance_of, read_archive
 from harness.search.journal import candidates_mark, journal_header
 from harness.search.outcome import SearchFigures, SearchOutcome, outcome_of
-from harness.search.predicted import Expectations
 from harness.search.preparation import prepared
 from harness.search.request import SearchOptions
 from harness.search.results import JOURNAL_FILE, write_policy
@@ -47,15 +46,15 @@ def confirm(
         trained, problem = ready.trained, ready.problem
         observer = observer if trained.is_main_process else SILENCE
         mark = candidates_mark(proposes_frozen=ready.proposes_frozen)
-        archive, num_images = decided_by_rank_0(
+        known = decided_by_rank_0(
             lambda: read_archive(
                 ready.parent / JOURNAL_FILE, problem, existing_checkpoint(run), mark=mark
             )
         )
-        expected = Expectations(problem, archive.scores, archive.wrong, num_images=num_images)
+        expected, num_known = known.expectations(problem), len(known.archive.scores)
         figures = SearchFigures(
             strategy=ARCHIVE,
-            evaluations=len(archive.scores),
+            evaluations=num_known,
             seconds=0.0,
             model_error=None,
             effects=expected.effects(),
@@ -66,7 +65,7 @@ def confirm(
         for target, shortlist in zip(ready.targets, shortlists, strict=True):
             outcome = outcome_of(trained, target, shortlist, expected, figures, observer=observer)
             if trained.is_main_process:
-                provenance = provenance_of(run, target, num_known=len(archive.scores))
+                provenance = provenance_of(run, target, num_known=num_known)
                 provenance = {**provenance, **mark}
                 write_policy(target.folder, trained.network, outcome, provenance=provenance)
             outcomes.append(outcome)

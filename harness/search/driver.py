@@ -164,6 +164,8 @@ def _say_what_is_new(ready: Prepared, known: _Known, options: SearchOptions) -> 
                 "was evaluated, and its result takes that place",
                 folder,
             )
+        if not known.archive.scores and not known.counts:
+            logger.warning("%s holds no search to go on with; a new one begins", ready.parent)
     if known.archive.scores:
         logger.info(
             "%d policies are known from other searches of %s: they are answers too",

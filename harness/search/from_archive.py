@@ -21,7 +21,7 @@ from harness.run.checkpoint_folder import existing_checkpoint
 from harness.run.folder import RunDir
 from harness.run.policy_file import save_policy
 from harness.search.archive import PolicyArchive
-from harness.search.engine_form import SearchProblem
+from harness.search.engine_form import LayerValues, SearchProblem
 from harness.search.journal import CANDIDATES, candidates_mark, journal_as_found, journal_header
 from harness.search.kept_gradients import gradients_identity, kept_gradients
 from harness.search.predicted import Expectations, PredictedAccuracy
@@ -77,19 +77,15 @@ def answer(
     problem = SearchProblem(
         network=network, candidates=candidates, budgets=[target.budget for target in found]
     )
-    archive, num_images = read_archive(parent / JOURNAL_FILE, problem, checkpoint, mark=mark)
-    identity = gradients_identity(network.fingerprint, weights_digest(checkpoint))
-    hints = kept_gradients(parent, identity, candidates)
-    expected = Expectations(
-        problem, archive.scores, archive.wrong, num_images=num_images, hints=hints
-    )
+    known = read_archive(parent / JOURNAL_FILE, problem, checkpoint, mark=mark)
+    expected = known.expectations(problem)
     answers = [
         ArchiveAnswer(
             target=target,
             policy=one.policy,
             costs=target.budget.costs(network, one.policy),
-            num_known=len(archive.scores),
-            score=one.mean_score(num_images),
+            num_known=len(known.archive.scores),
+            score=one.mean_score(known.num_images),
             predicted=expected.score(one.policy),
             accuracy=expected.accuracy(one.policy),
         )
@@ -111,10 +107,28 @@ def _warn_if_far(one: ArchiveAnswer) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownArchive:
+    """What a search folder knows."""
+
+    archive: PolicyArchive
+    num_images: int
+    """On which its policies were scored."""
+    hints: LayerValues | None
+    """What gradients said when its search began; None where that is not kept."""
+
+    def expectations(self, problem: SearchProblem) -> Expectations:
+        """Return the models of it."""
+        known = self.archive
+        return Expectations(
+            problem, known.scores, known.wrong, num_images=self.num_images, hints=self.hints
+        )
+
+
 def read_archive(
     path: Path, problem: SearchProblem, checkpoint: Path, *, mark: Mapping[str, str]
-) -> tuple[PolicyArchive, int]:
-    """Return what a journal knows, and on how many images its policies were scored.
+) -> KnownArchive:
+    """Return what the folder of a journal knows.
 
     Args:
         path: The file.
@@ -126,7 +140,7 @@ def read_archive(
         RunError: There is none, it is of other weights or damaged, or it knows nothing.
     """
     header = journal_header(path)
-    own = {"network": problem.network.fingerprint, "weights": weights_digest(checkpoint)}
+    own = gradients_identity(problem.network.fingerprint, weights_digest(checkpoint))
     for key, value in own.items():
         if header.get(key) != value:
             raise RunError(
@@ -137,7 +151,8 @@ def read_archive(
     archive = PolicyArchive(records=journal_as_found(path, header, problem.candidates).read())
     if not archive.scores:
         raise RunError(f"journal {path} holds no evaluated policy; search the run first")
-    return archive, header["images"]
+    hints = kept_gradients(path.parent, own, problem.candidates)
+    return KnownArchive(archive=archive, num_images=header["images"], hints=hints)
 
 
 def _check_proposed(path: Path, header: dict[str, Any], mark: Mapping[str, str]) -> None:

@@ -87,7 +87,8 @@ def start_of(ready: Prepared, start: str) -> Start:
     if start == GRADIENT:
         values = _gradient_values(ready)
         policies = decided_by_rank_0(lambda: tuple(knapsack_policies(ready.problem, values)))
-        # The word, not the numbers: where the file is lost they may differ in their last digits.
+        # The search is known by the word, not by the numbers: where gradients.json is lost they are
+        # made again, and may then differ in their last digits.
         return Start(policies=policies, hints=values, identity={"start": GRADIENT})
     journal = Path(start) / JOURNAL_FILE
     policies = decided_by_rank_0(lambda: _best_of_archive(journal, ready.problem))

@@ -23,6 +23,7 @@
 //! Invariant: what is proposed is within a budget, but for the largest policy and single changes of
 //! it.
 
+mod first;
 mod marginals;
 mod refine;
 #[cfg(test)]
@@ -40,6 +41,7 @@ use crate::strategy::knapsack::KnapsackSearch;
 use crate::strategy::{Problem, Scored, Strategy, View, singles};
 use crate::trace::{Marginal, Prediction, TraceStep};
 
+use self::first::{first_policies, share, survey_size, uniform_policies};
 use self::refine::Refinement;
 
 /// Settings of a guided search.
@@ -52,15 +54,6 @@ pub struct GuidedSettings {
     /// Standard errors by which a refinement must lower the score.
     pub significance: f64,
 }
-
-/// Share of the evaluations before refinement that the survey takes.
-const SURVEY_SHARE: f64 = 0.7;
-
-/// Least policies of the survey, where there are so many evaluations.
-const LEAST_SURVEY: u64 = 20;
-
-/// Evaluations from which the noise is measured first.
-const PROBED_FROM: u64 = 100;
 
 /// Batches of draws.
 const BATCHES: u64 = 3;
@@ -181,7 +174,7 @@ impl Guided {
         self.is_exact = singles::is_noise_small(view.problem, view.archive);
         if self.is_exact {
             let left = self.settings.evaluations.saturating_sub(self.spent(view));
-            return Stage::Exact(KnapsackSearch::new(Some(left)));
+            return Stage::Exact(KnapsackSearch::while_promising(left));
         }
         let uniform = uniform_policies(view.problem, survey_size(&self.settings).div_ceil(2));
         Stage::Survey { first: uniform }
@@ -200,15 +193,44 @@ impl Guided {
                 Some(batch)
             }
             Stage::Survey { first } => self.survey(&first, view),
-            Stage::Exact(mut search) => {
-                let proposed = search.propose(view);
-                self.trace = search.trace().to_vec();
-                self.stage = proposed.as_ref().map_or(Stage::Ended, |_| Stage::Exact(search));
-                proposed
-            }
+            Stage::Exact(search) => self.exact(search, view),
             Stage::Draws { batches_left, batch } => self.draws(batches_left, batch, view),
             Stage::Refine(refinement) => self.refine(refinement, view),
             Stage::Ended => None,
+        }
+    }
+
+    /// Go on with sensitivities and exchanges; where these promise nothing any more, what is left
+    /// goes to draws from the model.
+    fn exact(&mut self, mut search: KnapsackSearch, view: &View<'_>) -> Option<Vec<Policy>> {
+        let proposed = search.propose(view);
+        self.trace = search.trace().to_vec();
+        if self.model.is_none() && search.has_measured_sensitivities() {
+            self.fit(view);
+        }
+        if proposed.is_none() {
+            self.fit(view);
+            self.stage = Stage::Draws { batches_left: BATCHES, batch: Vec::new() };
+            return None;
+        }
+        self.stage = Stage::Exact(search);
+        proposed
+    }
+
+    /// End, and take the steps that the last scores tell of.
+    fn finish(&mut self, view: &View<'_>) {
+        match std::mem::replace(&mut self.stage, Stage::Ended) {
+            Stage::Exact(mut search) => {
+                search.conclude(view);
+                self.trace = search.trace().to_vec();
+            }
+            Stage::Refine(mut refinement) => {
+                if let Some(model) = &self.model {
+                    refinement.judge_asked(model, view, self.settings.significance);
+                    self.trace.append(&mut refinement.steps);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -288,7 +310,7 @@ impl Strategy for Guided {
         while !matches!(self.stage, Stage::Ended) {
             let is_spent = self.spent(view) >= self.settings.evaluations;
             if is_spent || view.remaining == Some(0) {
-                self.stage = Stage::Ended;
+                self.finish(view);
                 break;
             }
             if let Some(proposed) = self.go_on(view) {
@@ -303,10 +325,7 @@ impl Strategy for Guided {
     }
 
     fn conclude(&mut self, view: &View<'_>) {
-        if let Stage::Exact(search) = &mut self.stage {
-            search.conclude(view);
-            self.trace = search.trace().to_vec();
-        }
+        self.finish(view);
         let num_known = view.archive.num_policies();
         if self.num_fitted != num_known {
             self.fit(view);
@@ -347,37 +366,4 @@ impl Strategy for Guided {
     fn trace(&self) -> &[TraceStep] {
         &self.trace
     }
-}
-
-fn survey_size(settings: &GuidedSettings) -> u64 {
-    let survey = share(settings.evaluations, (1.0 - settings.refine_share) * SURVEY_SHARE);
-    survey.max(settings.evaluations.min(LEAST_SURVEY))
-}
-
-/// Return the starts, the first uniform policy that spends a budget and the largest policy, and
-/// what tells the noise where there are evaluations enough.
-fn first_policies(problem: &Problem, evaluations: u64) -> Vec<Policy> {
-    // The largest is no answer, so it is not the only one that a limit of 1 lets be measured.
-    let first = uniform_policies(problem, 1);
-    let largest = Policy::largest(&problem.network);
-    let probes = if evaluations < PROBED_FROM { Vec::new() } else { singles::probes(problem) };
-    problem.starts.iter().cloned().chain(first).chain([largest]).chain(probes).collect()
-}
-
-/// Return the uniform policies that spend a budget, at most so many: they tell the level, random
-/// ones the layers.
-fn uniform_policies(problem: &Problem, count: u64) -> Vec<Policy> {
-    let budgets = 0..problem.budgets.len();
-    let uniform = budgets.flat_map(|budget| problem.spending(budget));
-    uniform.take(as_place(count).max(1)).collect()
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    clippy::cast_precision_loss,
-    reason = "a share of a count is a count"
-)]
-fn share(count: u64, share: f64) -> u64 {
-    (count as f64 * share).round() as u64
 }

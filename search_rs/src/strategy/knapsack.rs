@@ -63,7 +63,10 @@ struct Exchanges {
 /// A running search for all of a problem's budgets.
 #[derive(Debug, Clone)]
 pub struct KnapsackSearch {
+    /// Most policies that it may still ask for.
     limit: Option<u64>,
+    /// Whether exchanges go on where none promises anything, for as long as there is a limit.
+    spends_all: bool,
     stage: Stage,
     trace: Vec<TraceStep>,
 }
@@ -72,7 +75,19 @@ impl KnapsackSearch {
     /// Set up a search; `limit` is the most that it may evaluate.
     #[must_use]
     pub fn new(limit: Option<u64>) -> Self {
-        Self { limit, stage: Stage::Start, trace: Vec::new() }
+        Self { limit, spends_all: limit.is_some(), stage: Stage::Start, trace: Vec::new() }
+    }
+
+    /// Set up a search that ends where exchanges promise nothing; `limit` is the most that it may
+    /// evaluate.
+    #[must_use]
+    pub(super) fn while_promising(limit: u64) -> Self {
+        Self { spends_all: false, ..Self::new(Some(limit)) }
+    }
+
+    /// Return whether all sensitivities are measured.
+    pub(super) fn has_measured_sensitivities(&self) -> bool {
+        matches!(self.stage, Stage::Exchange(_) | Stage::Ended)
     }
 
     fn go_on(&mut self, view: &View<'_>) -> Option<Vec<Policy>> {
@@ -98,7 +113,7 @@ impl KnapsackSearch {
             }
             Stage::Exchange(mut exchanges) => {
                 exchanges.judge(view, &mut self.trace);
-                let asked = exchanges.propose(view, self.limit.is_some());
+                let asked = exchanges.propose(view, self.spends_all);
                 self.stage = Stage::Exchange(exchanges);
                 if asked.is_none() {
                     self.stage = Stage::Ended;
@@ -126,8 +141,7 @@ impl KnapsackSearch {
 impl Exchanges {
     /// Correct the values by what was measured, and step to the lowest score.
     fn judge(&mut self, view: &View<'_>, trace: &mut Vec<TraceStep>) {
-        let problem = view.problem;
-        let budget = self.round % problem.budgets.len();
+        let budget = self.round % view.problem.budgets.len();
         let before = self.incumbents[budget].clone();
         if self.asked.is_empty() {
             return;
@@ -137,6 +151,13 @@ impl Exchanges {
                 self.rises.correct(view, incumbent, &policy);
             }
         }
+        self.step(view, budget, trace);
+    }
+
+    /// Step to the lowest score of a budget, if it is lower than where it stands.
+    fn step(&mut self, view: &View<'_>, budget: usize, trace: &mut Vec<TraceStep>) {
+        let problem = view.problem;
+        let before = self.incumbents[budget].clone();
         let Some((best, score)) = view.ranked(budget).into_iter().next() else { return };
         let known = before.as_ref().and_then(|policy| view.archive.score(policy));
         if known.is_some_and(|known| score >= known) {
@@ -247,6 +268,10 @@ impl Strategy for KnapsackSearch {
     fn conclude(&mut self, view: &View<'_>) {
         if let Stage::Exchange(exchanges) = &mut self.stage {
             exchanges.judge(view, &mut self.trace);
+            // What was measured for one budget may be the best of another.
+            for budget in 0..view.problem.budgets.len() {
+                exchanges.step(view, budget, &mut self.trace);
+            }
         }
         self.stage = Stage::Ended;
     }

@@ -114,7 +114,9 @@ fn many_starts_are_all_scored() {
         common::run(&mut session, additive, &mut journal).unwrap();
         let asked: Vec<_> = journal.into_iter().map(|(policy, _)| policy).collect();
         assert_eq!(asked.len(), 200, "{name}");
-        assert!(starts.iter().all(|start| asked[..=starts.len()].contains(start)), "{name}");
+        // Guided also has the largest, a uniform policy and its probes among them.
+        let first = &asked[..starts.len() + 12];
+        assert!(starts.iter().all(|start| first.contains(start)), "{name}");
     }
 }
 

@@ -31,7 +31,7 @@ def test_digits_config_spells_out_defaults_in_the_order_of_the_fields():
 
 def test_there_are_configs_to_load():
     names = {file.name for file in TRAIN_CONFIGS.glob("*.yaml")}
-    assert {"digits.yaml", "imagenet_resnet18.yaml"} <= names
+    assert {"digits.yaml", "resnet18_imagenet.yaml"} <= names
 
 
 @pytest.mark.parametrize("file", sorted(TRAIN_CONFIGS.iterdir()), ids=lambda file: file.name)
@@ -40,10 +40,14 @@ def test_every_train_config_is_loaded(file):
     assert load_config(file).model.name
 
 
-def test_imagenet_config_holds_the_values_of_the_paper():
-    config = load_config(TRAIN_CONFIGS / "imagenet_resnet18.yaml")
+@pytest.mark.parametrize("model", ["resnet18", "mobilenetv2_100", "efficientnet_lite0"])
+def test_imagenet_configs_hold_the_values_of_the_paper(model):
+    config = load_config(TRAIN_CONFIGS / f"{model}_imagenet.yaml")
     train = config.train
-    assert (config.model.name, config.model.pretrained) == ("resnet18", True)
+    assert (config.model.name, config.model.pretrained) == (model, True)
+    assert (train.bit_scheduler, train.distortion_weight) == (True, 0.01)
+    assert (train.dampening_weight, train.dampening_start) == (0.1, 0.27)
+    assert train.label_smoothing == (0.0 if model == "resnet18" else 0.1)
     assert (train.epochs, train.batch_size, train.num_random_passes) == (150, 128, 3)
     assert (train.learning_rate, train.momentum, train.weight_decay) == (0.04, 0.9, 2.5e-5)
     assert (train.step_learning_rate, train.warmup_epochs) == (1e-5, 5)

@@ -10,6 +10,7 @@ from folder_contents import files_under
 from harness.errors import RunError
 from harness.problem.budget import target_budget
 from harness.run.policy_file import load_policy
+from harness.search import confirm as confirm_module
 from harness.search import driver
 from harness.search.confirm import confirm
 from harness.search.from_archive import answer
@@ -61,6 +62,21 @@ def test_an_answer_begins_with_the_gradients_that_the_search_began_with(
     assert predicted(tmp_path) == predicted(searched)
     (tmp_path / GRADIENTS_FILE).unlink()
     assert predicted(tmp_path) != predicted(searched)
+
+
+def test_what_is_confirmed_is_what_was_answered(trained, searched, monkeypatch):
+    texts = ["30%", "50%", "70%"]
+    answers = answer(trained.run, texts, out=searched, options=ASKED)
+    measured = []
+
+    def outcome_of(trained, target, shortlist, expected, *arguments, **named):
+        measured.append((shortlist[0].policy, expected.score(shortlist[0].policy)))
+        return real(trained, target, shortlist, expected, *arguments, **named)
+
+    real = confirm_module.outcome_of
+    monkeypatch.setattr(confirm_module, "outcome_of", outcome_of)
+    confirm(trained.run, texts, most=1, out=searched, options=SearchOptions(resume=True))
+    assert measured == [(one.policy, one.predicted) for one in answers]
 
 
 def test_an_answer_takes_the_place_of_an_earlier_one_and_is_the_same(trained, searched):

@@ -1,6 +1,7 @@
 """What a search begins with: gradients, or another search's best policies."""
 
 import json
+import math
 
 import pytest
 
@@ -60,14 +61,32 @@ def test_a_search_folder_keeps_its_gradients(ready, monkeypatch):
     first = start_of(ready, "gradient")
     monkeypatch.setattr(starts, "gradient_values", None)  # Nothing is computed again.
     assert start_of(ready, "gradient") == first
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda whole: whole.replace("0.", "1.", 1), "remove it, and the next search makes it"),
+        (lambda whole: whole[:100], "is not whole JSON; remove it"),
+        (lambda _: "", "is not whole JSON; remove it"),
+    ],
+)
+def test_damaged_gradients_are_made_again(ready, caplog, edit, message):
+    first = start_of(ready, "gradient")
     path = ready.parent / GRADIENTS_FILE
     whole = path.read_text()
-    path.write_text(whole.replace("0.", "1.", 1))
-    with pytest.raises(RunError, match=r"gradients .* remove it, and it is made again"):
-        start_of(ready, "gradient")
-    path.write_text(whole[:100])
-    with pytest.raises(RunError, match=r"gradients .* is not whole JSON; remove it"):
-        start_of(ready, "gradient")
+    path.write_text(edit(whole))
+    assert start_of(ready, "gradient") == first
+    assert message in caplog.text
+    assert path.read_text() == whole
+
+
+def test_values_that_are_no_finite_numbers_are_not_taken(ready, caplog):
+    values = start_of(ready, "gradient").hints
+    identity = gradients_identity(ready.trained.network.fingerprint, ready.trained.weights_digest)
+    keep_gradients(ready.parent, identity, [dict.fromkeys(layer, math.nan) for layer in values])
+    assert kept_gradients(ready.parent, identity, ready.trained.candidates) is None
+    assert "no finite number" in caplog.text
 
 
 def test_gradients_of_other_weights_or_of_other_bits_are_made_again(ready):

@@ -46,11 +46,7 @@ impl Refinement {
     ) -> Vec<Policy> {
         let problem = view.problem;
         self.incumbents.resize(problem.budgets.len(), None);
-        if self.has_news() {
-            let budget = self.round % problem.budgets.len();
-            self.judge(view, budget, model, significance);
-            self.round += 1;
-        }
+        self.judge_asked(model, view, significance);
         for _ in 0..problem.budgets.len() {
             let budget = self.round % problem.budgets.len();
             let optimum = || problem.optimum(&model.values(&problem.network), budget);
@@ -62,6 +58,16 @@ impl Refinement {
             self.round += 1;
         }
         Vec::new()
+    }
+
+    /// Judge what was asked for last, if anything was.
+    pub(super) fn judge_asked(&mut self, model: &Model, view: &View<'_>, significance: f64) {
+        if self.has_news() {
+            let budget = self.round % view.problem.budgets.len();
+            self.judge(view, budget, model, significance);
+            self.asked.clear();
+            self.round += 1;
+        }
     }
 
     /// Make the best of what was measured the incumbent, if it is significantly better.

@@ -85,7 +85,7 @@ fn settings(evaluations: u64, refine_share: f64) -> GuidedSettings {
 fn what_is_proposed_is_within_a_budget_and_stages_come_in_order() {
     let problem = problem(&[20, 45], 1);
     let noisy = ["start", "survey", "draws", "refinement"];
-    let exact = ["start", "sensitivities", "exchange"];
+    let exact = ["start", "sensitivities", "exchange", "draws", "refinement"];
     for (noise, expected) in [(0.5, &noisy[..]), (0.0, &exact)] {
         for evaluations in [1, 5, 100, 150] {
             let evaluate = |policy: &Policy| parts(policy, additive(policy), noise, 1);
@@ -102,7 +102,8 @@ fn what_is_proposed_is_within_a_budget_and_stages_come_in_order() {
             // Few evaluations do not pay for telling the noise.
             let expected = if evaluations < 100 { &noisy } else { expected };
             assert_eq!(phases, expected[..phases.len()], "{evaluations} evaluations");
-            assert!(evaluations < 100 || phases.len() == expected.len(), "{phases:?}");
+            let least = if noise > 0.0 { 4 } else { 3 };
+            assert!(evaluations < 100 || phases.len() >= least, "{phases:?}");
         }
     }
 }
@@ -160,6 +161,23 @@ fn refinement_of_few_exact_scores_improves_and_every_step_lowers_the_score() {
         }
     }
     assert!(num_steps >= 4, "{num_steps} steps");
+}
+
+#[test]
+fn the_trace_ends_at_the_result_where_the_last_scores_were_the_best() {
+    for evaluations in 100..130 {
+        let problem = problem(&[20, 45], 5);
+        let evaluate = |policy: &Policy| vec![interacting(policy)];
+        let (session, proposed) = run(&problem, &settings(evaluations, 0.1), evaluate);
+        if proposed.last().unwrap().0 != "exchange" {
+            continue; // Draws take no steps.
+        }
+        for (budget, result) in session.results().unwrap().into_iter().enumerate() {
+            let steps = session.trace().iter().filter(|step| step.budget == budget);
+            let last = steps.filter_map(|step| step.score).next_back().unwrap();
+            assert!(last <= result.score.unwrap() + 1e-9, "{evaluations} evaluations");
+        }
+    }
 }
 
 #[test]
