@@ -144,7 +144,7 @@ def test_a_search_that_lost_a_rank_goes_on_in_one_process(demo, whole_search, tm
     assert survivor.code == 2, survivor
     assert [error[: len(ENDED)] for error in survivor.errors] == [ENDED], survivor.err
     assert "Traceback" not in survivor.err
-    assert set(files_under(tmp_path)) - {".lock"} == {"journal.jsonl"}
+    assert set(files_under(tmp_path)) - {".lock"} == {"gradients.json", "journal.jsonl"}
     alone(*command, "--resume")
     assert files_under(tmp_path) == whole_search
 

@@ -68,7 +68,7 @@ def test_stopped_search_goes_on_to_the_same_files(run, whole_search, harness_jso
     assert number == signal.SIGKILL or "harness search with --resume" in err
     assert "Traceback" not in err
     # A kill leaves the file of the lock, not the lock.
-    assert set(files_under(journal.parent)) - {".lock"} == {"journal.jsonl"}
+    assert set(files_under(journal.parent)) - {".lock"} == {"gradients.json", "journal.jsonl"}
     assert len(journal.read_bytes()) < len(whole_search["journal.jsonl"])
     values = harness_json(*arguments, "--resume")
     assert values["evaluations"] == 150
@@ -197,7 +197,7 @@ def test_another_strategy_uses_the_same_journal_and_another_folder(run, harness_
     found = journalled(run / "search")
     assert len(set(found)) == len(found) > 40
     assert {path.name for path in (run / "search").iterdir()} == {
-        "journal.jsonl", "guided_30pct", "evolution_30pct",
+        "journal.jsonl", "gradients.json", "guided_30pct", "evolution_30pct",
     }  # fmt: skip
 
 

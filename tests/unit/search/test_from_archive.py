@@ -64,9 +64,11 @@ def test_an_answer_begins_with_the_gradients_that_the_search_began_with(
     assert predicted(tmp_path) != predicted(searched)
 
 
-def test_what_is_confirmed_is_what_was_answered(trained, searched, monkeypatch):
+def test_what_is_confirmed_is_what_was_answered(trained, searched, tmp_path, monkeypatch):
     texts = ["30%", "50%", "70%"]
-    answers = answer(trained.run, texts, out=searched, options=ASKED)
+    for name in (JOURNAL_FILE, GRADIENTS_FILE):
+        (tmp_path / name).write_bytes((searched / name).read_bytes())
+    answers = answer(trained.run, texts, out=tmp_path, options=ASKED)
     measured = []
 
     def outcome_of(trained, target, shortlist, expected, *arguments, **named):
@@ -75,7 +77,7 @@ def test_what_is_confirmed_is_what_was_answered(trained, searched, monkeypatch):
 
     real = confirm_module.outcome_of
     monkeypatch.setattr(confirm_module, "outcome_of", outcome_of)
-    confirm(trained.run, texts, most=1, out=searched, options=SearchOptions(resume=True))
+    confirm(trained.run, texts, most=1, out=tmp_path, options=SearchOptions())
     assert measured == [(one.policy, one.predicted) for one in answers]
 
 
