@@ -16,12 +16,6 @@ WEIGHT = 0.5
 
 
 @pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(6, 1, 8, 8, generator=generator), torch.arange(6)
-
-
-@pytest.fixture
 def task():
     return task_of(2, f"train.distortion_weight={WEIGHT}")
 

@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
@@ -41,13 +40,6 @@ def task_of(num_random_passes, *overrides):
 def engine_of(task):
     optimizer = create_optimizer(task.model, TrainConfig())
     return Engine(Accelerator(cpu=True), task.model, optimizer)
-
-
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    images = torch.randn(6, 1, 8, 8, generator=generator)
-    return images, torch.arange(6)
 
 
 def gradients(task):

@@ -14,12 +14,6 @@ from harness.training.policy_sampler import sample_policy
 
 
 @pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(6, 1, 8, 8, generator=generator), torch.arange(6)
-
-
-@pytest.fixture
 def float_network():
     torch.manual_seed(9)
     return create_model(ModelConfig(name="resnet8"), num_classes=10, in_channels=1)

@@ -10,12 +10,6 @@ from harness.training.policy_sampler import sample_policy
 from harness.training.weight_terms import WeightTerms
 
 
-@pytest.fixture
-def batch():
-    generator = torch.Generator().manual_seed(1)
-    return torch.randn(6, 1, 8, 8, generator=generator), torch.arange(6)
-
-
 def grid(layer, bits):
     """Return the step size and the ends of the grid of a weight, as Python numbers."""
     return layer.weight_quantizer.step_size_of(bits).item(), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
