@@ -5,7 +5,7 @@ residual and a depthwise network on Fashion-MNIST (benchmarks/supernets.py) and 
 budget. `--run PATH`, repeated, takes trained runs in their place. Either keeps its results in
 docs/results/scores.json and .md, beside those of other runs. Policies fill three budgets; the truth
 is the accuracy on the test split with re-estimated statistics, as it is reported. Seconds are those
-of the processor.
+of the processor. What is measured is kept in the run's folder: stopped, the same command goes on.
 """
 
 import json
@@ -22,6 +22,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 
+from benchmarks.kept_arrays import Arrays, kept_arrays
 from benchmarks.kept_runs import keep_runs
 from benchmarks.main_job import random_policy
 from benchmarks.score_tables import SCORES, markdown
@@ -157,48 +158,88 @@ def _budgets(trained: TrainedRun, number: int, test_images: int | None) -> Itera
         while len(distinct) < number:
             distinct[random_policy(trained, target, generator)] = None
         policies = list(distinct)
-        right = right_by_policy(
-            trained.supernet,
-            policies,
-            trained.batches("test", limit=test_images),
-            recalibration=trained.batches("train", limit=trained.config.eval.recalibrate_images),
-        )
+        masks = [
+            _kept(
+                trained,
+                {"judged": test_images},
+                policies[start : start + AT_ONCE],
+                partial(_judged, trained, test_images),
+            )["right"]
+            for start in range(0, number, AT_ONCE)
+        ]
         label = f"{low}/{low} to {high}/{high}"
+        right = np.concatenate(masks).astype(np.bool_)
         yield Budget(label=label, target=target, policies=policies, right=right)
 
 
-@torch.no_grad()
+def _judged(trained: TrainedRun, test_images: int | None, policies: Sequence[Policy]) -> Arrays:
+    right = right_by_policy(
+        trained.supernet,
+        policies,
+        trained.batches("test", limit=test_images),
+        recalibration=trained.batches("train", limit=trained.config.eval.recalibrate_images),
+    )
+    return {"right": np.asarray(right)}
+
+
+def _kept(
+    trained: TrainedRun,
+    settings: dict[str, object],
+    policies: Sequence[Policy],
+    measure: Callable[[Sequence[Policy]], Arrays],
+) -> Arrays:
+    """Return what some policies measured, kept in the run's folder."""
+    known = {
+        "weights": trained.weights_digest,
+        "data": trained.splits.identity.to_json(),
+        "eval": trained.config.eval.model_dump(mode="json"),
+        "policies": [policy.bits for policy in policies],
+        **settings,
+    }
+    return kept_arrays(trained.run.path / "benchmark", known, lambda: measure(policies))
+
+
 def _image_scores(
     trained: TrainedRun, policies: Sequence[Policy], statistics: str, limit: int
 ) -> tuple[ImageScores, float, float]:
     """Return the scores of each image, and the seconds of a policy's statistics and of an image."""
+    found: dict[Score, list[Floats]] = {score: [] for score in SCORES}
+    seconds = np.zeros(2)
+    for start in range(0, len(policies), AT_ONCE):
+        settings: dict[str, object] = {"statistics": statistics, "images": limit}
+        some = policies[start : start + AT_ONCE]
+        arrays = _kept(trained, settings, some, partial(_scored, trained, statistics, limit))
+        seconds += np.asarray(arrays["seconds"], np.float64)
+        for score in SCORES:
+            found[score].append(np.asarray(arrays[score], np.float64))
+        typer.echo(f"{statistics}: {start + len(some)} of {len(policies)} policies", err=True)
+    whole = {score: np.concatenate(rows) for score, rows in found.items()}
+    encoding, scoring = seconds.tolist()
+    return whole, encoding / len(policies), scoring / len(policies) / limit
+
+
+@torch.no_grad()
+def _scored(trained: TrainedRun, statistics: str, limit: int, policies: Sequence[Policy]) -> Arrays:
+    """Return the scores (policies, images) by name, and the seconds of statistics and of scores."""
     supernet, device = trained.supernet.eval(), next(trained.supernet.parameters()).device
-    batches = trained.batches("search", limit=limit)
     encode = partial(_encoded, trained, statistics=statistics)
     (teacher,) = encode([trained.network.candidates.largest])
-    found: dict[Score, list[Floats]] = {score: [] for score in SCORES}
-    seconds, scoring_seconds = 0.0, 0.0
-    for start in range(0, len(policies), AT_ONCE):
-        began = time.process_time()
-        some = encode(policies[start : start + AT_ONCE])
-        encoded = time.process_time()
-        scores = torch.zeros(len(SCORES), len(some), limit, dtype=torch.float64)
-        first = 0
-        for images, labels in batches:
-            x, expected = images.to(device), labels.to(device)
-            outputs = log_probabilities(supernet(x, teacher))
-            for index, inputs in enumerate(some):
-                logits = supernet(x, inputs)
-                for place, score in enumerate(SCORES):
-                    values = score_of_images(score, logits, expected, teacher=outputs)
-                    scores[place, index, first : first + len(x)] = values
-            first += len(x)
-        seconds += encoded - began
-        scoring_seconds += time.process_time() - encoded
-        for place, score in enumerate(SCORES):
-            found[score].append(scores[place].numpy())
-    whole = {score: np.concatenate(rows) for score, rows in found.items()}
-    return whole, seconds / len(policies), scoring_seconds / len(policies) / limit
+    began = time.process_time()
+    some = encode(policies)
+    encoded = time.process_time()
+    scores = torch.zeros(len(SCORES), len(some), limit, dtype=torch.float64)
+    first = 0
+    for images, labels in trained.batches("search", limit=limit):
+        x, expected = images.to(device), labels.to(device)
+        outputs = log_probabilities(supernet(x, teacher))
+        for index, inputs in enumerate(some):
+            logits = supernet(x, inputs)
+            for place, score in enumerate(SCORES):
+                values = score_of_images(score, logits, expected, teacher=outputs)
+                scores[place, index, first : first + len(x)] = values
+        first += len(x)
+    seconds = np.array([encoded - began, time.process_time() - encoded])
+    return {**dict(zip(SCORES, scores.numpy(), strict=True)), "seconds": seconds}
 
 
 def _encoded(
