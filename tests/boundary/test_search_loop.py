@@ -212,7 +212,7 @@ def test_settings_of_the_guided_strategy_arrive() -> None:
     assert "refinement" in phases
     assert num_steps > 0
     assert run(refine_share=0.5, significance=1e300)[1] == 0
-    assert run(refine_share=0.0)[0] == {"survey", "draws"}
+    assert run(refine_share=0.0)[0] == {"start", "survey", "draws"}
 
 
 def test_budgets_share_one_set_of_evaluations(network: Network, uniform) -> None:
@@ -266,9 +266,9 @@ def test_status_says_how_far_the_search_is(network: Network, uniform) -> None:
         network, [[10_000], [8_400]], strategy="guided", uniform=uniform, evaluations=30
     )
     status = search.status()
-    assert (status.phase, status.num_evaluations, status.limit) == ("survey", 0, 30)
+    assert (status.phase, status.num_evaluations, status.limit) == ("start", 0, 30)
     assert (status.best_scores, status.model_error) == ([None, None], None)
-    assert repr(status) == "SearchStatus(phase='survey', num_evaluations=0)"
+    assert repr(status) == "SearchStatus(phase='start', num_evaluations=0)"
     phases = []
 
     def evaluate(policies: np.ndarray) -> np.ndarray:
@@ -277,7 +277,7 @@ def test_status_says_how_far_the_search_is(network: Network, uniform) -> None:
 
     results = search.run(evaluate)
     status = search.status()
-    assert phases[0] == "survey"
+    assert phases[0] == "start"
     assert status.phase == "ended"
     lowest = [result.score for result in search.shortlist(0, 1000) if result.score is not None]
     assert status.best_scores[0] == min(lowest)

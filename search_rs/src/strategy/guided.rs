@@ -108,7 +108,7 @@ impl Guided {
     pub fn new(problem: &Problem, settings: GuidedSettings) -> Self {
         let network = std::sync::Arc::clone(&problem.network);
         Self {
-            stage: Stage::Start { left: first_policies(problem, settings.evaluations) },
+            stage: Stage::Start { left: first_policies(problem, &settings) },
             settings,
             random: problem.generator(0),
             model: None,

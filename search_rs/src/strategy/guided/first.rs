@@ -19,18 +19,22 @@ pub(super) fn survey_size(settings: &GuidedSettings) -> u64 {
     survey.max(settings.evaluations.min(LEAST_SURVEY))
 }
 
-/// Return the starts, the first uniform policy that spends a budget and the largest policy, and
-/// what tells the noise where there are evaluations enough.
-pub(super) fn first_policies(problem: &Problem, evaluations: u64) -> Vec<Policy> {
+/// Return the starts, the first uniform policy that spends a budget and the largest policy; beside
+/// them what tells the noise where there are evaluations enough, else the other uniform policies.
+pub(super) fn first_policies(problem: &Problem, settings: &GuidedSettings) -> Vec<Policy> {
+    let evaluations = settings.evaluations;
+    let is_probed = evaluations >= PROBED_FROM;
+    let num_uniform = if is_probed { 1 } else { survey_size(settings).div_ceil(2).max(2) - 1 };
+    let mut uniform = uniform_policies(problem, num_uniform);
+    let others = uniform.split_off(uniform.len().min(1));
     // The largest is no answer, so it is not the only one that a limit of 1 lets be measured.
-    let first = uniform_policies(problem, 1);
     let largest = Policy::largest(&problem.network);
-    let probes = if evaluations < PROBED_FROM { Vec::new() } else { singles::probes(problem) };
+    let probes = if is_probed { singles::probes(problem) } else { others };
     // Starts may be of another budget, far below this one: few evaluations go to others as well.
     let (starts, more) =
         problem.starts.split_at(as_place(evaluations.div_ceil(2)).min(problem.starts.len()));
     let starts = starts.iter().cloned();
-    starts.chain(first).chain([largest]).chain(probes).chain(more.iter().cloned()).collect()
+    starts.chain(uniform).chain([largest]).chain(probes).chain(more.iter().cloned()).collect()
 }
 
 /// Return the uniform policies that spend a budget, at most so many: they tell the level, random
