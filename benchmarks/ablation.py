@@ -20,10 +20,11 @@ import typer
 
 from benchmarks.ablation_tables import markdown
 from benchmarks.kept_runs import RESULTS, keep_runs
+from benchmarks.supernets import CONFIGS
 from harness.problem.cost import bitops
 from harness.run.config import load_config
 from harness.run.files import FileFormat, read_json
-from harness.run.folder import RunDir
+from harness.run.folder import SUMMARY_FORMAT, RunDir
 from harness.runtime import setup_logging
 from harness.search.driver import search
 from harness.search.request import SearchOptions
@@ -32,7 +33,6 @@ from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
 RESULTS_FORMAT = FileFormat(name="results of the ablation")
-CONFIGS = Path("configs/train")
 BITS = (2, 3, 4, 5, 6)
 BETWEEN = ((2, 3), (3, 4), (4, 5))
 """Budgets lie halfway between uniform policies of so many bits."""
@@ -118,10 +118,12 @@ def main(
     for one in seed or range(3 if full else 2):
         for name in network or networks:
             for label in recipe or [*RECIPES, *alone_labels()]:
-                row = _row(networks[name], name, label, one, runs / name, is_kept=full)
+                row = _kept(name, label, one) if full else None
+                if row is None:
+                    row = _row(networks[name], name, label, one, runs / name)
+                    if full:
+                        keep(row)
                 results.append(row)
-                if full:
-                    keep(row)
     console().print(markdown(results))
     if as_json:
         typer.echo(json.dumps({"runs": results}))
@@ -157,13 +159,8 @@ def settings_of(label: str, one: Network, *, float_run: Path, model: str) -> lis
     return [*own, *candidates, *alone]
 
 
-def _row(
-    one: Network, name: str, label: str, seed: int, folder: Path, *, is_kept: bool
-) -> dict[str, Any]:
-    """Return what one training reaches, from the kept results where it stands there."""
-    kept = _kept(name, label, seed) if is_kept else None
-    if kept is not None:
-        return kept
+def _row(one: Network, name: str, label: str, seed: int, folder: Path) -> dict[str, Any]:
+    """Return what one training reaches."""
     float_run = _float_run(one, seed, folder)
     config_path = CONFIGS / f"{one.config}.yaml"
     model = load_config(config_path, overrides=one.changes).model.name
@@ -171,7 +168,7 @@ def _row(
     config = load_config(config_path, overrides=[f"seed={seed}", *settings])
     run = train(config, out=folder / f"{label.replace(' ', '_').replace(',', '')}_seed{seed}")
     trained = load_run(run)
-    (float_accuracy,) = load_run_float(float_run)
+    summary = read_json(float_run.summary_path, file_format=SUMMARY_FORMAT)
     return {
         "network": name,
         "recipe": label,
@@ -179,13 +176,14 @@ def _row(
         "epochs": config.train.epochs,
         "training_images": len(trained.splits.train),
         "test_images": len(trained.splits.test),
-        "float": float_accuracy,
+        "float": summary["accuracy"]["search"]["float"],
         "uniform": uniform_accuracies(trained),
         "searched": searched_accuracies(trained) if label in RECIPES else {},
     }
 
 
 def _kept(name: str, label: str, seed: int) -> dict[str, Any] | None:
+    """Return what an earlier call measured, None where none did."""
     path = RESULTS / "ablation.json"
     if not path.exists():
         return None
@@ -199,13 +197,6 @@ def _float_run(one: Network, seed: int, folder: Path) -> RunDir:
     path = float_config if float_config.exists() else CONFIGS / f"{one.config}.yaml"
     config = load_config(path, overrides=[f"seed={seed}", *one.float_changes])
     return train(config, out=folder / f"float_seed{seed}")
-
-
-def load_run_float(run: RunDir) -> list[float]:
-    """Return the accuracy on the search split that a float run ended with."""
-    rows = [json.loads(line) for line in run.metrics_path.read_text("utf-8").splitlines()]
-    found = [row["search_accuracy/float"] for row in rows if "search_accuracy/float" in row]
-    return found[-1:]
 
 
 def uniform_accuracies(trained: TrainedRun) -> dict[str, float]:

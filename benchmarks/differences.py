@@ -27,9 +27,7 @@ from harness.run.files import FileFormat, write_json, write_text
 from harness.run.folder import RunDir
 from harness.trained_run import load_run
 from harness.training import calibration, supernet_task
-from harness.training.engine import Engine
 from harness.training.losses import LossTerm, cross_entropy, random_pass_terms
-from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
 
 RESULTS = Path("docs/results")
@@ -82,39 +80,6 @@ def step_gradients_by_batch() -> Iterator[None]:
 
 
 @contextmanager
-def no_decay_at_two_bits(weight_decay: float = 2.5e-5) -> Iterator[None]:
-    """Take weight decay back inside the clip range, in every pass, where weights have 2 bits."""
-    run_passes = SupernetTask.run_passes
-
-    def with_less_decay(
-        task: SupernetTask,
-        engine: Engine,
-        images: Tensor,
-        labels: Tensor,
-        *,
-        step: int,
-        progress: float,
-    ) -> dict[str, Tensor]:
-        losses = run_passes(task, engine, images, labels, step=step, progress=progress)
-        for one in task._plan(step, progress):
-            for layer, (bits, _) in zip(task.model.layers, one.policy, strict=True):
-                if bits == min(BITS) and isinstance(layer, QuantizedLayer):
-                    _take_decay_back(layer, weight_decay)
-        return losses
-
-    with mock.patch.object(SupernetTask, "run_passes", with_less_decay):
-        yield
-
-
-@torch.no_grad()
-def _take_decay_back(layer: QuantizedLayer, weight_decay: float) -> None:
-    step_size = layer.weight_quantizer.step_size_of(2)
-    is_inside = (layer.weight >= -2 * step_size) & (layer.weight <= step_size)
-    assert layer.weight.grad is not None, "every pass gives every weight a gradient"
-    layer.weight.grad -= weight_decay * layer.weight * is_inside
-
-
-@contextmanager
 def unfitted_step_sizes() -> Iterator[None]:
     """Leave step sizes at LSQ's start where training from a float run follows."""
     with mock.patch.object(calibration, "fit_step_sizes"):
@@ -141,7 +106,11 @@ VARIANTS = (
         name="step gradients not scaled",
         change=partial(step_gradients_scaled_by, lambda num_features, high: 1.0),
     ),
-    Variant(name="no weight decay at 2 bits", change=no_decay_at_two_bits),
+    Variant(
+        name="no weight decay at 2 bits",
+        change=as_it_is,
+        overrides=("train.two_bit_weight_decay=0",),
+    ),
     Variant(name="smoothing 0.1, max pass alone", change=as_it_is, overrides=SMOOTHED),
     Variant(
         name="smoothing 0.1, random passes too", change=smoothed_random_passes, overrides=SMOOTHED

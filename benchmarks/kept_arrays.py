@@ -1,13 +1,13 @@
 """Arrays that take long to measure, on disk, so that a stopped benchmark goes on where it was."""
 
-import os
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.run.files import digest_of
+from harness.run.files import digest_of, write_bytes
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -27,12 +27,7 @@ def kept_arrays(
         with np.load(path, allow_pickle=False) as kept:
             return {name: kept[name] for name in kept.files}
     found = measure()
-    folder.mkdir(parents=True, exist_ok=True)
-    # Renamed when it is whole: a killed benchmark leaves no half of a file behind.
-    torn = path.with_suffix(".torn")
-    with torn.open("wb") as file:
-        np.savez(file, **found)  # type: ignore[arg-type]  # names are not of its own arguments
-        file.flush()
-        os.fsync(file.fileno())
-    torn.rename(path)
+    content = BytesIO()
+    np.savez(content, **found)  # type: ignore[arg-type]  # names are not of its own arguments
+    write_bytes(path, content.getvalue())
     return found

@@ -65,8 +65,7 @@ def confirm(
         for target, shortlist in zip(ready.targets, shortlists, strict=True):
             outcome = outcome_of(trained, target, shortlist, expected, figures, observer=observer)
             if trained.is_main_process:
-                provenance = provenance_of(run, target, num_known=num_known)
-                provenance = {**provenance, **mark}
+                provenance = provenance_of(run, target, num_known=num_known, mark=mark)
                 write_policy(target.folder, trained.network, outcome, provenance=provenance)
             outcomes.append(outcome)
         return outcomes

@@ -178,16 +178,19 @@ def _write(
         "bitops": bitops(network, one.policy),
         "weight_bytes": weight_bytes(network, one.policy),
         "accuracy": {"predicted": None if one.accuracy is None else one.accuracy.accuracy},
-        "provenance": {**provenance_of(run, one.target, num_known=one.num_known), **mark},
+        "provenance": provenance_of(run, one.target, num_known=one.num_known, mark=mark),
     }
     save_policy(one.target.folder / POLICY_FILE, one.policy, network, facts=facts)
 
 
-def provenance_of(run: RunDir, target: Target, *, num_known: int) -> dict[str, Any]:
+def provenance_of(
+    run: RunDir, target: Target, *, num_known: int, mark: Mapping[str, str]
+) -> dict[str, Any]:
     """Return where an answer comes from, as policy.json says it."""
     return {
         "run": run.path.name,
         "strategy": ARCHIVE,
         **target.budget.targets,
         "evaluations": num_known,
+        **mark,
     }

@@ -10,6 +10,7 @@ smallest candidate, and for no longer than the step.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -99,16 +100,5 @@ def _shown(
     """Return inputs under which a function is shown the features of some layers."""
     rows = list(inputs.rows)
     for layer in layers:
-        rows[layer] = rows[layer]._replace(look=_Look(look, layer))
+        rows[layer] = rows[layer]._replace(look=partial(look, layer))
     return inputs._replace(rows=rows)
-
-
-class _Look:
-    """A function of a feature that knows the layer it is of."""
-
-    def __init__(self, look: Callable[[int, Tensor], None], layer: int) -> None:
-        self._look = look
-        self._layer = layer
-
-    def __call__(self, feature: Tensor) -> None:
-        self._look(self._layer, feature)

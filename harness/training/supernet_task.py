@@ -155,10 +155,12 @@ class SupernetTask(Task):
             else:
                 inputs, errors = features.compared(inputs, self._at_fewest_bits(one))
         names = {term.name for term in one.terms}
-        weight_terms = WeightTerms(
-            self.candidates, dampens=DAMPENING in names, decays=TWO_BIT_DECAY in names
-        )
-        inputs = weight_terms.watching(inputs, [weight for weight, _ in one.policy])
+        weight_terms = None
+        if names & {DAMPENING, TWO_BIT_DECAY}:
+            weight_terms = WeightTerms(
+                self.candidates, dampens=DAMPENING in names, decays=TWO_BIT_DECAY in names
+            )
+            inputs = weight_terms.watching(inputs, [weight for weight, _ in one.policy])
         return PassContext(
             logits=engine.model(images, inputs),
             labels=labels,

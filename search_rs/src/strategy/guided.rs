@@ -204,14 +204,14 @@ impl Guided {
     /// goes to draws from the model.
     fn exact(&mut self, mut search: KnapsackSearch, view: &View<'_>) -> Option<Vec<Policy>> {
         let proposed = search.propose(view);
-        self.trace = search.trace().to_vec();
-        if self.model.is_none() && search.has_measured_sensitivities() {
-            self.fit(view);
-        }
         if proposed.is_none() {
             self.fit(view);
+            self.trace = search.trace().to_vec();
             self.stage = Stage::Draws { batches_left: BATCHES, batch: Vec::new() };
             return None;
+        }
+        if self.model.is_none() && search.has_measured_sensitivities() {
+            self.fit(view);
         }
         self.stage = Stage::Exact(search);
         proposed
@@ -364,6 +364,9 @@ impl Strategy for Guided {
     }
 
     fn trace(&self) -> &[TraceStep] {
-        &self.trace
+        match &self.stage {
+            Stage::Exact(search) => search.trace(),
+            _ => &self.trace,
+        }
     }
 }

@@ -1,5 +1,7 @@
 """The ablation: what a recipe changes, how results are compared, and that nothing is done twice."""
 
+import json
+
 import pytest
 
 from benchmarks import ablation, kept_runs
@@ -45,14 +47,15 @@ def test_every_recipe_is_a_configuration(networks, tmp_path):
     assert alone.quant.weight_candidates == alone.quant.act_candidates == (3,)
 
 
-def test_kept_results_are_not_measured_again(tmp_path, monkeypatch):
+def test_kept_results_are_not_measured_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablation, "RESULTS", tmp_path)
     monkeypatch.setattr(kept_runs, "RESULTS", tmp_path)
     for one in (row("plain", 0, 0.8, 0.9), row("plain", 1, 0.7, 0.9), row("both", 0, 0.9, 0.9)):
         ablation.keep(one)
     monkeypatch.setattr(ablation, "train", None)
-    again = ablation._row(
-        ablation.QUICK["resnet8"], "resnet8", "plain", 1, tmp_path / "runs", is_kept=True
-    )
-    assert again == row("plain", 1, 0.7, 0.9)
+    monkeypatch.setattr(ablation, "FULL", ablation.QUICK)
+    asked = {"network": None, "recipe": ["plain"], "seed": [1]}
+    ablation.main(full=True, as_json=True, runs=tmp_path / "runs", **asked)
+    again = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
+    assert again == [row("plain", 1, 0.7, 0.9)]
     assert "| both | 4 | 1 | 90.00 | 90.00 |" in (tmp_path / "ablation.md").read_text()
