@@ -58,10 +58,10 @@ def smoothed_random_passes() -> Iterator[None]:
 def step_gradients_scaled_by(scale: Callable[[int, Any], float]) -> Iterator[None]:
     """Scale the gradients of step sizes otherwise than by 1/sqrt(elements of an example * Qp)."""
 
-    def scale_and_rest(num_features: int, high: int, dtype: torch.dtype) -> tuple[float, float]:
-        return scale(num_features, high), 1 - scale(num_features, high)
+    def scaled(num_features: int, high: int, _: torch.dtype) -> float:
+        return scale(num_features, high)
 
-    with mock.patch.object(lsq, "_gradient_scale", scale_and_rest):
+    with mock.patch.object(lsq, "_gradient_scale", scaled):
         yield
 
 

@@ -22,6 +22,10 @@ __all__ = [
     "SearchStatus",
     "StateError",
     "TraceStep",
+    "dampening",
+    "dampening_backward",
+    "fake_quantize",
+    "fake_quantize_backward",
     "optimal_policies",
 ]
 
@@ -375,6 +379,71 @@ class Search:
     @property
     def trace(self) -> list[TraceStep]:
         """Steps so far, in order."""
+
+_Grid: TypeAlias = tuple[float, float, float]
+"""A step size, Qn and Qp."""
+
+def dampening(
+    weights: npt.NDArray[np.float32], grids: tuple[_Grid, _Grid], threads: int, /
+) -> float:
+    """Return the sum of squared distances of weights to their bins, of those that oscillate.
+
+    `grids` are the one that the weights are on and that of the fewest bits; a weight that both
+    round into one bin counts nothing (arXiv 2203.11086, equation 8).
+
+    Raises:
+        ValueError: it is no grid.
+        TypeError: the array has gaps.
+    """
+
+def dampening_backward(
+    weights: npt.NDArray[np.float32],
+    grads: npt.NDArray[np.float32],
+    grids: tuple[_Grid, _Grid],
+    factor: float,
+    threads: int,
+    /,
+) -> None:
+    """Write the gradient of `factor` times what `dampening` returns.
+
+    Raises:
+        ValueError: the arrays differ in length, or it is no grid.
+        TypeError: an array has gaps.
+    """
+
+def fake_quantize(
+    x: npt.NDArray[np.float32],
+    out: npt.NDArray[np.float32],
+    grid: _Grid,
+    threads: int,
+    /,
+) -> None:
+    """Round x to a grid, float32 in, float32 out.
+
+    `grid` is (step size, Qn, Qp). `out` is written, of the length of `x`; both lie in memory
+    without gaps. Work is shared among at most `threads` threads, which do not change a bit of it.
+
+    Raises:
+        ValueError: the arrays differ in length, or it is no grid.
+        TypeError: an array has gaps.
+    """
+
+def fake_quantize_backward(
+    grad: npt.NDArray[np.float32],
+    x: npt.NDArray[np.float32],
+    grad_x: npt.NDArray[np.float32],
+    grid: _Grid,
+    threads: int,
+    /,
+) -> float:
+    """Return the gradient of the step size, and write that of x.
+
+    `grad` is that of the rounded numbers. The other arguments are those of `fake_quantize`.
+
+    Raises:
+        ValueError: the arrays differ in length, or it is no grid.
+        TypeError: an array has gaps.
+    """
 
 def optimal_policies(
     network: Network,

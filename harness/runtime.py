@@ -35,7 +35,7 @@ from harness.deepspeed_config import check_deepspeed_runs, deepspeed_plugin, is_
 from harness.errors import Stopped
 from harness.observer import Work
 from harness.process_group import DEFAULT_RANK_TIMEOUT_SECONDS, group_options, joining
-from harness.quant.lsq import NCHW_DIMS
+from harness.quant.fake_quantize import NCHW_DIMS
 from harness.terminal import console, log_handler
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from harness.quant.calibrate import watched_inputs
+from harness.quant.fake_quantize import MIN_STEP_SIZE
 from harness.quant.layers import QuantizedLayer
-from harness.quant.lsq import MIN_STEP_SIZE, LsqQuantizer
+from harness.quant.lsq import LsqQuantizer
 from harness.quant.supernet import Supernet
 
 

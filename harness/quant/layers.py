@@ -7,13 +7,15 @@ Which float layer has which quantized form stands in `operations.py`.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from timm.layers.conv2d_same import Conv2dSame, conv2d_same
 from timm.layers.padding import pad_same
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
-from harness.quant.lsq import Level, LsqQuantizer, initial_weight_step_size
+from harness.quant.fake_quantize import Level, Remade, RemadeInBackward
+from harness.quant.lsq import LsqQuantizer, initial_weight_step_size
 
 
 class LayerRow(NamedTuple):
@@ -28,8 +30,7 @@ class LayerRow(NamedTuple):
     look: Callable[[Tensor], None] | None = None
     """Is shown what that normalisation computes, before its activation; None where nobody looks."""
     look_at_weight: "Callable[[QuantizedLayer, Tensor, Level], None] | None" = None
-    """Is shown the layer with its quantized weight and the level of that; None where nobody
-    looks."""
+    """Is shown the layer, the weight that it quantizes and its level; None where nobody looks."""
 
 
 class QuantizedLayer(nn.Module):
@@ -100,7 +101,10 @@ class QuantizedLayer(nn.Module):
 
     def quantized_weight(self, level: Level | None) -> Tensor:
         """Return the weight at a bit-width, in float for None."""
-        weight = self.effective_weight()
+        return self.weight_at(self.effective_weight(), level)
+
+    def weight_at(self, weight: Tensor, level: Level | None) -> Tensor:
+        """Return an effective weight at a bit-width, as it is for None."""
         if level is None:
             return weight
         quantized: Tensor = self.weight_quantizer(weight, level, num_features=weight.numel())
@@ -121,11 +125,21 @@ class QuantizedLayer(nn.Module):
             row: The bit-widths.
             weight: The weight quantized before, while weights stand still; None quantizes it now.
         """
+        remade = []
         if weight is None:
-            weight = self.quantized_weight(row.weight)
-        if row.look_at_weight is not None and row.weight is not None:
-            row.look_at_weight(self, weight, row.weight)
-        return self.apply_operation(self.quantized_input(x, row.act), weight)
+            whole = self.effective_weight()
+            weight = self.weight_at(whole, row.weight)
+            if row.weight is not None:
+                remade.append(Remade(weight, whole, self.weight_quantizer.step_size, row.weight))
+                if row.look_at_weight is not None:
+                    row.look_at_weight(self, whole, row.weight)
+        quantized = self.quantized_input(x, row.act)
+        if row.act is not None and self.act_quantizer is not None:
+            remade.append(Remade(quantized, x, self.act_quantizer.step_size, row.act))
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self.apply_operation(quantized, weight)
+        with RemadeInBackward(remade):
+            return self.apply_operation(quantized, weight)
 
     def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
         """Return what the float layer computes from x with another weight."""

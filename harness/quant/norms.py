@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from harness.quant.fake_quantize import select
 from harness.quant.layers import LayerRow
-from harness.quant.lsq import select
 
 
 class Statistics(NamedTuple):

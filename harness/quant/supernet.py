@@ -15,8 +15,9 @@ from harness.errors import ConversionError
 from harness.problem.network import LayerSpec, NetworkSpec
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs, Run, norm_paths
+from harness.quant.fake_quantize import Level
 from harness.quant.layers import LayerRow, QuantizedLayer
-from harness.quant.lsq import Level, LsqQuantizer
+from harness.quant.lsq import LsqQuantizer
 from harness.quant.norms import Norm, SharedBatchNorm, Statistics, SwitchableBatchNorm2d
 from harness.quant.segments import EvaluationGraph, SegmentedNetwork
 

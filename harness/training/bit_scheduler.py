@@ -20,8 +20,9 @@ from torch import Tensor
 
 from harness.problem.candidates import Candidates, LayerCandidates
 from harness.problem.ties import SIDES, Side, Ties, merged
+from harness.quant.fake_quantize import MIN_STEP_SIZE
 from harness.quant.layers import QuantizedLayer
-from harness.quant.lsq import MIN_STEP_SIZE, quantization_range
+from harness.quant.lsq import quantization_range
 from harness.quant.supernet import Supernet
 
 FROZEN_SIDES: tuple[Side, ...] = ("weight",)

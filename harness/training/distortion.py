@@ -12,7 +12,6 @@ smallest candidate, and for no longer than the step.
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from harness.problem.candidates import Candidates
@@ -82,7 +81,9 @@ class FeatureDistortion:
         def compare(layer: int, feature: Tensor) -> None:
             kept = self._kept.get(layer)
             if kept is not None:
-                errors.append(F.mse_loss(feature.float(), kept.float()))
+                # Keeps the difference alone for backward: networks go on to write over the feature
+                # (`x += shortcut`, activations in place), and so `mse_loss` could not keep it.
+                errors.append((feature.float() - kept.float()).square().mean())
 
         return _shown(inputs, layers, compare), errors
 
@@ -91,7 +92,8 @@ class FeatureDistortion:
             self.num_left_out += 1
             return
         self.kept_bytes += feature.nbytes
-        self._kept[layer] = feature.detach()
+        # A copy, since the network may write over the feature.
+        self._kept[layer] = feature.detach().clone()
 
 
 def _shown(

@@ -57,7 +57,7 @@ class Loop:
         self._config = config
         self._run = run
         self._accelerator = accelerator
-        self._engine = engine
+        self.engine = engine
         self._loader = loader
         self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
         self._guard = LossGuard(accelerator)
@@ -113,9 +113,9 @@ class Loop:
         What all agreed on counts, not the flag of this rank. A signal may reach one rank alone, and
         while it validates or saves: if it left then, the others would wait for it for ever.
         """
-        self._engine.model.train()
-        for images, labels in raise_errors(self._remaining_batches()):
-            losses, signal_number = self._take_step(images, labels, stop)
+        self.engine.model.train()
+        for images, labels in raise_errors(self.remaining_batches()):
+            losses, signal_number = self.take_step(images, labels, stop)
             advance()
             step = self.state.step
             if step % LOG_EVERY_STEPS == 0 or step == self._total_steps:
@@ -126,7 +126,7 @@ class Loop:
                 return signal_number
         return 0
 
-    def _remaining_batches(self) -> Any:
+    def remaining_batches(self) -> Any:
         """Return the epoch's batches from the present step on."""
         epoch_index = self.state.epochs_done
         done_steps = self.state.step - epoch_index * self.state.steps_per_epoch
@@ -137,14 +137,14 @@ class Loop:
             loader.set_epoch(epoch_index)
         return loader
 
-    def _take_step(
+    def take_step(
         self, images: Tensor, labels: Tensor, stop: StopFlag
     ) -> tuple[dict[str, Tensor], int]:
         """Take one optimizer step; return its losses, and the signal that any rank was sent, or 0.
 
         In one exchange, so that none stops while others wait for it.
         """
-        state, engine, train_config = self.state, self._engine, self._config.train
+        state, engine, train_config = self.state, self.engine, self._config.train
         factor = learning_rate_factor(
             state.step,
             total_steps=self._total_steps,
@@ -169,7 +169,7 @@ class Loop:
     def _end_epoch(self) -> None:
         """Let the task change, then validate and save where it is time; the last is `_finish`."""
         epoch, train_config = self.state.epochs_done, self._config.train
-        with self._engine.whole_weights():
+        with self.engine.whole_weights():
             changes = self.state.task.end_epoch(epoch)
         if changes:
             self._log(changes, epoch=epoch)
@@ -200,8 +200,8 @@ class Loop:
     def _save(self) -> None:
         self._share_buffers()
         # Ranks may hold the moments, and the weights, in parts: all of them take part.
-        moments = self._engine.optimizer_state()
-        with self._engine.whole_weights():
+        moments = self.engine.optimizer_state()
+        with self.engine.whole_weights():
             saved = {**self.state.state_dict(), "optimizer": moments}
             self._check_finite(saved)
             if self._accelerator.is_main_process:

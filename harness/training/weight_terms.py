@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from harness.problem.candidates import Candidates
+from harness.quant.dampening import distance_to_bins
 from harness.quant.execution import PolicyInputs
+from harness.quant.fake_quantize import Level, used_step_size
 from harness.quant.layers import QuantizedLayer
-from harness.quant.lsq import Level, fake_quantize, select
 
 TWO_BITS = 2
 
@@ -72,17 +73,15 @@ class _Watch:
         self._smallest = smallest
         self._decays = decays
 
-    def __call__(self, layer: QuantizedLayer, quantized: Tensor, level: Level) -> None:
-        weight, quantized = layer.effective_weight(), quantized.detach()
-        step_size = select(layer.weight_quantizer.step_size.detach(), level.position)
-        clipped = torch.clamp(weight, step_size * level.low, step_size * level.high)
+    def __call__(self, layer: QuantizedLayer, weight: Tensor, level: Level) -> None:
+        quantizer = layer.weight_quantizer
         if self._smallest is not None:
-            fewest = layer.weight_quantizer.level(self._smallest)
-            coarse_step = layer.weight_quantizer.step_size_of(self._smallest).detach()
-            coarse = fake_quantize(weight.detach(), coarse_step, low=fewest.low, high=fewest.high)
-            is_own = (coarse - quantized).abs() >= 0.5 * step_size
-            self._terms.dampening.append(((clipped - quantized).square() * is_own).sum())
+            fewest = quantizer.level(self._smallest)
+            distance = distance_to_bins(weight, quantizer.step_size, level, fewest)
+            self._terms.dampening.append(distance)
         if self._decays:
+            step_size = used_step_size(quantizer.step_size.detach(), level)
+            clipped = torch.clamp(weight, step_size * level.low, step_size * level.high)
             self._terms.decay.append(0.5 * clipped.square().sum())
 
 

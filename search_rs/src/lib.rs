@@ -19,6 +19,8 @@ pub mod cost;
 pub mod draw;
 /// The one error type.
 pub mod error;
+/// The quantizer's kernels.
+pub mod fake_quantize;
 /// The lowest sum of values within a budget, exactly.
 pub mod knapsack;
 /// Which proposal of a step is taken.

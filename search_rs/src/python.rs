@@ -7,6 +7,7 @@
 
 mod arrays;
 mod errors;
+mod fake_quantize;
 mod network;
 mod optimum;
 mod outcome;
@@ -33,6 +34,10 @@ mod module {
     #[pymodule_export]
     use super::errors::{
         BudgetError, NetworkError, OptionError, PolicyError, ScoreError, SearchError, StateError,
+    };
+    #[pymodule_export]
+    use super::fake_quantize::{
+        dampening, dampening_backward, fake_quantize, fake_quantize_backward,
     };
     #[pymodule_export]
     use super::network::{PyLayer, PyNetwork};

@@ -24,7 +24,7 @@ from harness.problem.candidates import Candidates
 from harness.problem.cost import BITOPS, policy_cost
 from harness.quant.supernet import Supernet
 from harness.run.checkpoint_folder import newest_checkpoint
-from harness.run.config import Config, load_config
+from harness.run.config import CONFIG_FORMAT, Config, load_config
 from harness.run.folder import RunDir
 from harness.run.state_file import load_state
 from harness.search.driver import search
@@ -35,6 +35,7 @@ from harness.training.supernet_task import SupernetTask
 from harness.training.trainer import train
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+LATEST = CONFIG_FORMAT.version
 
 
 def quick_sets():
@@ -399,8 +400,8 @@ def test_out_where_nothing_can_be_made_is_refused(refused):
             "was made with another configuration: seed is 0 there and 1 here, data.search_images",
         ),
         (
-            lambda text: text.replace("format: 4", "format: 5"),
-            "config.yaml has format 5, this version reads up to 4; update harness",
+            lambda text: text.replace(f"format: {LATEST}", f"format: {LATEST + 1}"),
+            f"config.yaml has format {LATEST + 1}, this version reads up to {LATEST}; update",
         ),
     ],
 )

@@ -10,7 +10,8 @@ from harness.models import SmallResNet
 from harness.quant.calibrate import fit_step_sizes, observe_magnitudes
 from harness.quant.convert import convert, describe_network
 from harness.quant.dead import dead_layers
-from harness.quant.lsq import MIN_STEP_SIZE, LsqQuantizer, initial_weight_step_size
+from harness.quant.fake_quantize import MIN_STEP_SIZE
+from harness.quant.lsq import LsqQuantizer, initial_weight_step_size
 from harness.quant.supernet import Supernet
 from harness.run.config import QuantConfig, TrainConfig
 from harness.training.optim import create_optimizer

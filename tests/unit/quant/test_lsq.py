@@ -8,13 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from harness.quant.fake_quantize import MIN_STEP_SIZE, Level, fake_quantize
 from harness.quant.lsq import (
     MAX_FITTED,
-    MIN_STEP_SIZE,
-    Level,
     LsqQuantizer,
     fair_sample,
-    fake_quantize,
     initial_act_step_size,
     initial_weight_step_size,
     quantization_range,

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from harness.data import load_splits
 from harness.problem.candidates import Candidates, LayerCandidates
 from harness.problem.ties import SIDES, merged
-from harness.quant.lsq import fake_quantize, quantization_range
+from harness.quant.fake_quantize import fake_quantize
+from harness.quant.lsq import quantization_range
 from harness.run.config import load_config
 from harness.training import bit_scheduler
 from harness.training.assemble import create_task

@@ -43,7 +43,10 @@ def features_by_hooks(task, images, policy):
     return logits, found
 
 
-def test_gradients_hold_the_distortion_of_the_layers_at_their_fewest_bits(task, batch):
+# Of timm's, the first adds in place to what a norm computes, both activate in place.
+@pytest.mark.parametrize("model", ["resnet8", "resnet18", "mobilenetv2_100"])
+def test_gradients_hold_the_distortion_of_the_layers_at_their_fewest_bits(model, batch):
+    task = task_of(2, f"train.distortion_weight={WEIGHT}", f"model.name={model}")
     images, labels = batch
     losses = task.run_passes(engine_of(task), images, labels, step=5)
     together = gradients(task)
@@ -63,8 +66,11 @@ def test_gradients_hold_the_distortion_of_the_layers_at_their_fewest_bits(task, 
         loss = loss + WEIGHT * sums[-1]
     assert num_compared >= 2
     loss.backward()
-    for ours, theirs in zip(together, gradients(task), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+    apart = gradients(task)
+    # Fifty layers deep, gradients are sums of much larger parts.
+    largest = max(one.abs().max().item() for one in apart)
+    for ours, theirs in zip(together, apart, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5 * max(largest, 1.0))
     torch.testing.assert_close(losses["random_distortion"], (sums[0] + sums[1]).detach() / 2)
     assert losses[KEPT_MEGABYTES] > 0
 
