@@ -11,6 +11,7 @@ re-estimated: of uniform policies, and of policies searched at three budgets bet
 """
 
 import json
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ import typer
 
 from benchmarks.ablation_tables import markdown
 from benchmarks.kept_runs import RESULTS, keep_runs
+from benchmarks.remedies import REMEDIES
 from benchmarks.supernets import CONFIGS
 from harness.problem.cost import bitops
 from harness.run.config import load_config
@@ -57,6 +59,8 @@ RECIPES: dict[str, tuple[str, ...]] = {
     ),
 }
 """By name, settings on top of the configuration; `plain` is what the others are compared with."""
+
+RECIPES |= {name: settings for name, (settings, _) in REMEDIES.items()}
 
 ALONE = (2, 3, 4)
 """Bit-widths that networks are trained at alone."""
@@ -120,13 +124,20 @@ def main(
             for label in recipe or [*RECIPES, *alone_labels()]:
                 row = _kept(name, label, one) if full else None
                 if row is None:
-                    row = _row(networks[name], name, label, one, runs / name)
+                    with under(label):
+                        row = _row(networks[name], name, label, one, runs / name)
                     if full:
                         keep(row)
                 results.append(row)
     console().print(markdown(results))
     if as_json:
         typer.echo(json.dumps({"runs": results}))
+
+
+def under(label: str) -> AbstractContextManager[None]:
+    """Return the change of the training's parts under which a recipe is trained and measured."""
+    _, change = REMEDIES.get(label, ((), nullcontext))
+    return change()
 
 
 def alone_labels() -> list[str]:

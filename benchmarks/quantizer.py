@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from typing import Annotated, Any, cast
 from unittest import mock
 
@@ -29,7 +30,8 @@ RUN_KEY = ("shape", "form")
 QUICK = ((32, 16, 28, 28),)
 FULL = (*QUICK, (32, 64, 16, 16), (32, 96, 32, 32), (256, 256, 3, 3), (32, 64, 56, 56))
 BITS, STEP = 4, 0.1
-LEVEL = Level(0, 0, 2**BITS - 1)
+LOW, HIGH = 0, 2**BITS - 1
+LEVEL = Level(0, LOW, HIGH)
 ROUNDS, REPEATS = 7, 5
 
 Form = Callable[[Tensor, Tensor], Tensor]
@@ -64,15 +66,15 @@ def operations(x: Tensor, step_size: Tensor) -> Tensor:
 
 def plain(x: Tensor, step_size: Tensor) -> Tensor:
     """Quantize by autograd alone, which a compiler may put together."""
-    clipped = torch.clamp(x / step_size, LEVEL.low, LEVEL.high)
+    clipped = torch.clamp(x / step_size, LOW, HIGH)
     return (clipped + (clipped.round() - clipped).detach()) * step_size
 
 
 def learnable(x: Tensor, step_size: Tensor) -> Tensor:
     """Quantize by torch's own quantizer with a learned step size."""
     zero_point = torch.zeros(1)
-    return torch._fake_quantize_learnable_per_tensor_affine(  # type: ignore[no-any-return]
-        x, step_size, zero_point, LEVEL.low, LEVEL.high, 1.0
+    return torch._fake_quantize_learnable_per_tensor_affine(
+        x, step_size, zero_point, LOW, HIGH, 1.0
     )
 
 
@@ -95,12 +97,9 @@ def measured(shape: tuple[int, ...]) -> list[dict[str, Any]]:
     actions: dict[tuple[str, str], Callable[[], Any]] = {("copy", "forward"): x.clone}
     for name, form in forms().items():
         leaf, step_size = x.clone().requires_grad_(), torch.tensor([STEP], requires_grad=True)
-        actions[name, "forward"] = lambda form=form, s=step_size: form(x, s.detach())
-        # The other forms may replace the operations meanwhile, not what was recorded.
+        actions[name, "forward"] = partial(form, x, step_size.detach())
         value = form(leaf, step_size)
-        actions[name, "backward"] = lambda value=value, leaf=leaf, s=step_size: _backward(
-            value, (leaf, s), upstream
-        )
+        actions[name, "backward"] = partial(_backward, value, (leaf, step_size), upstream)
     seconds = {key: float("inf") for key in actions}
     for _ in range(ROUNDS):
         for (name, what), action in actions.items():

@@ -12,16 +12,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.kept_runs import keep_runs
@@ -33,8 +33,8 @@ from harness.runtime import StopFlag, create_accelerator, lay_channels_last, set
 from harness.terminal import console
 from harness.training.assemble import assemble
 from harness.training.engine import Engine
+from harness.training.float_task import build_float_network
 from harness.training.loop import Loop
-from harness.training.supernet_task import build_float_network
 
 RESULTS_FORMAT = FileFormat(name="results of the training step")
 RUN_KEY = ("network", "threads", "recipe")
@@ -118,14 +118,14 @@ def measure(config: Config, run: RunDir, *, rounds: int) -> dict[str, float]:
     accelerator = create_accelerator()
     loop = assemble(config, run, accelerator, checkpoint=None)
     floor = build_float_network(config, load_splits(config.data, seed=config.seed))
-    floor = cast(nn.Module, floor.to(accelerator.device).train())
+    floor.to(accelerator.device).train()
     lay_channels_last(floor)
     images, labels = next(iter(loop.remaining_batches()))
     loop.state.task.model.train()
 
     def float_passes() -> None:
         for _ in range(PASSES):
-            F.cross_entropy(floor(images), labels).backward()
+            backward(F.cross_entropy(floor(images), labels))
         floor.zero_grad()
 
     steps, floors, outside = [], [], []
@@ -149,6 +149,11 @@ def measure(config: Config, run: RunDir, *, rounds: int) -> dict[str, float]:
         "floor_kept_bytes": kept_by_floor,
         "kept_ratio": max(kept) / kept_by_floor,
     }
+
+
+def backward(loss: Tensor) -> None:
+    """Run the backward pass of a loss."""
+    torch.autograd.backward(loss)
 
 
 def seconds_of(action: Callable[[], Any]) -> float:
@@ -179,9 +184,18 @@ def passes_timed(loop: Loop) -> Iterator[list[float]]:
 
 def bytes_kept(forward: Callable[[], Tensor]) -> int:
     """Return what a forward pass has allocated and left alive, and run its backward."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with _profiler() as profiler:
         loss = forward()
-    loss.backward()
+    backward(loss)
+    return _allocated(profiler)
+
+
+def _profiler() -> profile:
+    return profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+
+
+def _allocated(profiler: profile) -> int:
+    """Return what was allocated and not freed while a profiler looked."""
     return int(sum(event.self_cpu_memory_usage for event in profiler.key_averages()))
 
 
@@ -192,18 +206,17 @@ class _LookingEngine(Engine):
         self.model = inner.model
         self.kept: list[int] = []
         self._inner = inner
-        self._profiler: profile | None = None
+        self._profiling = ExitStack()
+        self._profiler = _profiler()
 
     def one_pass(self, *, is_last: bool) -> AbstractContextManager[None]:
-        self._profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
-        self._profiler.__enter__()
+        self._profiler = _profiler()
+        self._profiling.enter_context(self._profiler)
         return self._inner.one_pass(is_last=is_last)
 
     def backward(self, loss: Tensor) -> None:
-        assert self._profiler is not None, "a pass was begun"
-        self._profiler.__exit__(None, None, None)
-        averages = self._profiler.key_averages()
-        self.kept.append(int(sum(event.self_cpu_memory_usage for event in averages)))
+        self._profiling.close()
+        self.kept.append(_allocated(self._profiler))
         self._inner.backward(loss)
 
 

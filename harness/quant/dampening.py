@@ -67,11 +67,6 @@ class _Dampening(torch.autograd.Function):
         (grad,) = grad_outputs
         (weight,) = ctx.saved_tensors  # type: ignore[attr-defined]
         grads = torch.empty_like(weight)
-        _search_rs.dampening_backward(
-            flat(weight),
-            flat(grads),
-            ctx.grids,
-            float(grad),
-            torch.get_num_threads(),  # type: ignore[attr-defined]
-        )
+        grids, threads = ctx.grids, torch.get_num_threads()  # type: ignore[attr-defined]
+        _search_rs.dampening_backward(flat(weight), flat(grads), grids, float(grad), threads)
         return grads, None, None, None

@@ -112,10 +112,9 @@ class _FakeQuantize(torch.autograd.Function):
         return grad_x, grad_steps, None, None
 
 
-class Remade(NamedTuple):
-    """A quantized tensor, and what `quantize_at_level` made it of."""
+class Recipe(NamedTuple):
+    """What `quantize_at_level` made a tensor of."""
 
-    quantized: Tensor
     x: Tensor
     step_sizes: Tensor
     level: Level
@@ -128,23 +127,19 @@ class RemadeInBackward(saved_tensors_hooks):
     follows from the other, so without this a supernet would keep every feature map twice.
     """
 
-    def __init__(self, remade: Iterable[Remade]) -> None:
-        """Say what is made again."""
+    def __init__(self, made: Iterable[tuple[Tensor, Recipe]]) -> None:
+        """Say what is made again: quantized tensors with what they were made of."""
         # By their memory: what is kept may be another tensor object on it.
         recipes = {
-            (one.quantized.data_ptr(), one.quantized.shape): one._replace(
-                quantized=None, x=one.x.detach(), step_sizes=one.step_sizes.detach()
-            )
-            for one in remade
+            (quantized.data_ptr(), quantized.shape): Recipe(x.detach(), steps.detach(), level)
+            for quantized, (x, steps, level) in made
         }
 
-        def pack(tensor: Tensor) -> Tensor | Remade:
+        def pack(tensor: Tensor) -> Tensor | Recipe:
             return recipes.get((tensor.data_ptr(), tensor.shape), tensor)
 
-        def unpack(packed: Tensor | Remade) -> Tensor:
-            if isinstance(packed, Tensor):
-                return packed
-            return _quantized(packed.x, packed.step_sizes, packed.level)
+        def unpack(packed: Tensor | Recipe) -> Tensor:
+            return packed if isinstance(packed, Tensor) else _quantized(*packed)
 
         super().__init__(pack, unpack)
 

@@ -14,7 +14,7 @@ from timm.layers.padding import pad_same
 from timm.layers.std_conv import ScaledStdConv2d, ScaledStdConv2dSame, StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
-from harness.quant.fake_quantize import Level, Remade, RemadeInBackward
+from harness.quant.fake_quantize import Level, Recipe, RemadeInBackward
 from harness.quant.lsq import LsqQuantizer, initial_weight_step_size
 
 
@@ -125,20 +125,21 @@ class QuantizedLayer(nn.Module):
             row: The bit-widths.
             weight: The weight quantized before, while weights stand still; None quantizes it now.
         """
-        remade = []
+        made: list[tuple[Tensor, Recipe]] = []
         if weight is None:
             whole = self.effective_weight()
             weight = self.weight_at(whole, row.weight)
             if row.weight is not None:
-                remade.append(Remade(weight, whole, self.weight_quantizer.step_size, row.weight))
+                recipe = Recipe(whole, self.weight_quantizer.step_size, row.weight)
+                made.append((weight, recipe))
                 if row.look_at_weight is not None:
                     row.look_at_weight(self, whole, row.weight)
         quantized = self.quantized_input(x, row.act)
         if row.act is not None and self.act_quantizer is not None:
-            remade.append(Remade(quantized, x, self.act_quantizer.step_size, row.act))
+            made.append((quantized, Recipe(x, self.act_quantizer.step_size, row.act)))
         if not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.apply_operation(quantized, weight)
-        with RemadeInBackward(remade):
+        with RemadeInBackward(made):
             return self.apply_operation(quantized, weight)
 
     def apply_operation(self, x: Tensor, weight: Tensor) -> Tensor:
