@@ -38,7 +38,7 @@ def test_every_recipe_is_a_configuration(networks, tmp_path):
             settings = ablation.settings_of(label, one, float_run=tmp_path, model="resnet8")
             config = load_config(path, overrides=settings)
             assert config.model.weights == tmp_path
-            epochs = one.epochs * (ablation.PASSES if label.endswith("passes") else 1)
+            epochs = one.epochs * (ablation.PASSES if label.endswith("same passes") else 1)
             assert config.train.epochs == epochs
     alone = load_config(
         path, overrides=ablation.settings_of("3 bits alone, same epochs", one, float_run=tmp_path,

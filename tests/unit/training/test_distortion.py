@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_supernet_task import engine_of, floats, gradients, narrowed, task_of
+from supernet_tasks import engine_of, floats, gradients, narrowed, task_of
 
 from harness.problem.policy import Policy
 from harness.run.config import TrainConfig

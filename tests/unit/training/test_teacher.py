@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
-from test_supernet_task import engine_of, floats, gradients, task_of
+from supernet_tasks import engine_of, floats, gradients, task_of
 
 from harness.errors import ConfigError, ModelError
 from harness.models import create_model

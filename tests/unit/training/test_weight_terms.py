@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_supernet_task import engine_of, floats, gradients, task_of
+from supernet_tasks import engine_of, floats, gradients, task_of
 
 from harness.run.config import TrainConfig
 from harness.training.losses import DAMPENING, TWO_BIT_DECAY, random_pass_terms
