@@ -112,6 +112,10 @@ class _FakeQuantize(torch.autograd.Function):
         return grad_x, grad_steps, None, None
 
 
+REMADE_FROM = 2**16
+"""Elements from which on a quantized tensor is made again; keeping a smaller one costs less."""
+
+
 class Recipe(NamedTuple):
     """What `quantize_at_level` made a tensor of."""
 
@@ -133,6 +137,7 @@ class RemadeInBackward(saved_tensors_hooks):
         recipes = {
             (quantized.data_ptr(), quantized.shape): Recipe(x.detach(), steps.detach(), level)
             for quantized, (x, steps, level) in made
+            if quantized.numel() >= REMADE_FROM
         }
 
         def pack(tensor: Tensor) -> Tensor | Recipe:
@@ -216,8 +221,8 @@ def _torch_backward(
     ratio = _wide(x) / step_size
     codes = ratio.clamp(level.low, level.high).round_()  # type: ignore[arg-type]
     # d q / d s is round(x/s) - x/s inside the range, and Qn or Qp outside.
-    inside = _dot(grad_x, torch.sub(codes, ratio, out=ratio))
-    grad_step = (inside + _dot(grad - grad_x, codes)) * scale
+    inside = dot(grad_x, torch.sub(codes, ratio, out=ratio))
+    grad_step = (inside + dot(grad - grad_x, codes)) * scale
     grads = torch.zeros_like(step_sizes)
     one_sided = torch.where(
         select(step_sizes, level.position) > MIN_STEP_SIZE, grad_step, grad_step.clamp_max(0.0)
@@ -259,8 +264,8 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in SHORT_TYPES else x
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Return the sum of a * b, in float32 where either is of a short type."""
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the sum of a * b, a scalar, in float32 where either is of a short type."""
     if a.dtype in SHORT_TYPES or b.dtype in SHORT_TYPES:
         # In a tree of sums; `dot` takes one type alone, and its running sum would lose more.
         return torch.mul(_wide(a), b).sum()

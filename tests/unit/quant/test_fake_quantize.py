@@ -161,7 +161,8 @@ def test_a_quantized_input_is_not_kept_and_made_again_alike(monkeypatch) -> None
     kept: list[Tensor] = []
     layer = QuantConv2d(8, 4, 3)
     layer.attach_quantizers(weight_candidates=(4,), act_candidates=(4,), act_signed=False)
-    x = torch.rand(2, 8, 12, 12, requires_grad=True)
+    x = torch.rand(2, 8, 64, 64, requires_grad=True)
+    assert x.numel() >= module.REMADE_FROM
     gradients = []
     for remakes in (True, False):
         if not remakes:
