@@ -398,7 +398,7 @@ def dampening(
 
 def dampening_backward(
     weights: npt.NDArray[np.float32],
-    grads: npt.NDArray[np.float32],
+    slopes: npt.NDArray[np.float32],
     grids: tuple[_Grid, _Grid],
     factor: float,
     threads: int,
@@ -429,7 +429,7 @@ def fake_quantize(
     """
 
 def fake_quantize_backward(
-    grad: npt.NDArray[np.float32],
+    upstream: npt.NDArray[np.float32],
     x: npt.NDArray[np.float32],
     grad_x: npt.NDArray[np.float32],
     grid: _Grid,
@@ -438,7 +438,7 @@ def fake_quantize_backward(
 ) -> float:
     """Return the gradient of the step size, and write that of x.
 
-    `grad` is that of the rounded numbers. The other arguments are those of `fake_quantize`.
+    `upstream` is that of the rounded numbers. The other arguments are those of `fake_quantize`.
 
     Raises:
         ValueError: the arrays differ in length, or it is no grid.

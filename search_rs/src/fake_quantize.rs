@@ -7,6 +7,9 @@
 //! Invariant: sums are taken over stretches of a fixed length and added in their order, so they do
 //! not depend on the number of threads.
 
+#![expect(clippy::inline_always, reason = "only what is inlined is compiled for wide registers")]
+#![expect(clippy::needless_bitwise_bool, reason = "`&&` would be a jump for every number")]
+
 use pulp::{Arch, NullaryFnOnce};
 
 /// Numbers that are summed in float32 before their sum is added in float64.
@@ -51,7 +54,6 @@ impl Grid {
     /// side of an end.
     #[inline(always)]
     fn gradients(self, grad: f32, x: f32) -> (f32, f32) {
-        // `&`, since `&&` would be a jump for every number.
         let is_inside = (x >= self.low * self.step) & (x <= self.high * self.step);
         let ratio = x / self.step;
         let code = self.code(ratio);
@@ -86,33 +88,40 @@ fn forward_part(x: &[f32], out: &mut [f32], grid: Grid) {
 
 /// Write the gradient of every number of `x` to `grad_x`, and return that of the step size.
 ///
-/// All are of one length; numbers beyond the shortest one are left alone.
+/// `upstream` is the gradient of the rounded numbers. All are of one length; numbers beyond the
+/// shortest one are left alone.
 #[must_use]
-pub fn backward(grad: &[f32], x: &[f32], grad_x: &mut [f32], grid: Grid, threads: usize) -> f64 {
+pub fn backward(
+    upstream: &[f32],
+    x: &[f32],
+    grad_x: &mut [f32],
+    grid: Grid,
+    threads: usize,
+) -> f64 {
     let part = part_length(x.len(), threads);
     let mut sums = vec![0.0; x.len().div_ceil(STRETCH)];
     if part >= x.len() {
-        backward_part(grad, x, grad_x, &mut sums, grid);
+        backward_part(upstream, x, grad_x, &mut sums, grid);
     } else {
         rayon::scope(|scope| {
-            let inputs = grad.chunks(part).zip(x.chunks(part));
+            let inputs = upstream.chunks(part).zip(x.chunks(part));
             let outputs = grad_x.chunks_mut(part).zip(sums.chunks_mut(part / STRETCH));
-            for ((grad, x), (grad_x, sums)) in inputs.zip(outputs) {
-                scope.spawn(move |_| backward_part(grad, x, grad_x, sums, grid));
+            for ((upstream, x), (grad_x, sums)) in inputs.zip(outputs) {
+                scope.spawn(move |_| backward_part(upstream, x, grad_x, sums, grid));
             }
         });
     }
     sums.iter().sum()
 }
 
-fn backward_part(grad: &[f32], x: &[f32], grad_x: &mut [f32], sums: &mut [f64], grid: Grid) {
-    Arch::new().dispatch(Backward { grad, x, grad_x, sums, grid });
+fn backward_part(upstream: &[f32], x: &[f32], grad_x: &mut [f32], sums: &mut [f64], grid: Grid) {
+    Arch::new().dispatch(Backward { upstream, x, grad_x, sums, grid });
 }
 
 /// What one thread does of `backward`. A closure of this size would not be compiled into the code
 /// that is made for the processor's widest registers.
 struct Backward<'a> {
-    grad: &'a [f32],
+    upstream: &'a [f32],
     x: &'a [f32],
     grad_x: &'a mut [f32],
     /// One for each stretch.
@@ -125,19 +134,19 @@ impl NullaryFnOnce for Backward<'_> {
 
     #[inline(always)]
     fn call(self) {
-        let inputs = self.grad.chunks(STRETCH).zip(self.x.chunks(STRETCH));
+        let inputs = self.upstream.chunks(STRETCH).zip(self.x.chunks(STRETCH));
         let outputs = self.grad_x.chunks_mut(STRETCH).zip(self.sums);
-        for ((grad, x), (grad_x, sum)) in inputs.zip(outputs) {
-            *sum = backward_stretch(grad, x, grad_x, self.grid);
+        for ((upstream, x), (grad_x, sum)) in inputs.zip(outputs) {
+            *sum = backward_stretch(upstream, x, grad_x, self.grid);
         }
     }
 }
 
 #[inline(always)]
-fn backward_stretch(grad: &[f32], x: &[f32], grad_x: &mut [f32], grid: Grid) -> f64 {
+fn backward_stretch(upstream: &[f32], x: &[f32], grad_x: &mut [f32], grid: Grid) -> f64 {
     let mut parts = [0.0_f32; STRETCH];
-    for (((grad, x), grad_x), part) in grad.iter().zip(x).zip(grad_x).zip(&mut parts) {
-        (*grad_x, *part) = grid.gradients(*grad, *x);
+    for (((upstream, x), grad_x), part) in upstream.iter().zip(x).zip(grad_x).zip(&mut parts) {
+        (*grad_x, *part) = grid.gradients(*upstream, *x);
     }
     sum_of(&parts)
 }
@@ -263,7 +272,8 @@ mod tests {
     const GRID: Grid = Grid { step: 0.1, low: -8.0, high: 7.0 };
 
     fn numbers(len: usize) -> Vec<f32> {
-        (0..len).map(|place| (place as f32 * 0.618).sin() * 1.5).collect()
+        let steps = std::iter::successors(Some(0.0_f32), |angle| Some(angle + 0.618));
+        steps.take(len).map(|angle| angle.sin() * 1.5).collect()
     }
 
     #[test]

@@ -51,26 +51,26 @@ pub(super) fn fake_quantize(
 
 /// Return the gradient of the step size, and write that of x.
 ///
-/// `grad` is that of the rounded numbers. The other arguments are those of `fake_quantize`.
+/// `upstream` is that of the rounded numbers. The other arguments are those of `fake_quantize`.
 ///
 /// Raises:
 ///     ValueError: the arrays differ in length, or it is no grid.
 ///     TypeError: an array has gaps.
 #[pyfunction]
-#[pyo3(signature = (grad, x, grad_x, grid, threads, /))]
+#[pyo3(signature = (upstream, x, grad_x, grid, threads, /))]
 #[expect(clippy::needless_pass_by_value, reason = "borrowed arrays arrive by value")]
 pub(super) fn fake_quantize_backward(
     py: Python<'_>,
-    grad: PyReadonlyArray1<'_, f32>,
+    upstream: PyReadonlyArray1<'_, f32>,
     x: PyReadonlyArray1<'_, f32>,
     mut grad_x: PyReadwriteArray1<'_, f32>,
     grid: GridNumbers,
     threads: usize,
 ) -> PyResult<f64> {
     let grid = self::grid(grid)?;
-    let (grad, x, grad_x) = (grad.as_slice()?, x.as_slice()?, grad_x.as_slice_mut()?);
-    check_lengths(&[grad.len(), x.len(), grad_x.len()])?;
-    Ok(py.detach(|| backward(grad, x, grad_x, grid, threads)))
+    let (upstream, x, grad_x) = (upstream.as_slice()?, x.as_slice()?, grad_x.as_slice_mut()?);
+    check_lengths(&[upstream.len(), x.len(), grad_x.len()])?;
+    Ok(py.detach(|| backward(upstream, x, grad_x, grid, threads)))
 }
 
 /// Return the sum of squared distances of weights to their bins, of those that oscillate.
@@ -101,19 +101,19 @@ pub(super) fn dampening(
 ///     ValueError: the arrays differ in length, or it is no grid.
 ///     TypeError: an array has gaps.
 #[pyfunction]
-#[pyo3(signature = (weights, grads, grids, factor, threads, /))]
+#[pyo3(signature = (weights, slopes, grids, factor, threads, /))]
 #[expect(clippy::needless_pass_by_value, reason = "borrowed arrays arrive by value")]
 pub(super) fn dampening_backward(
     py: Python<'_>,
     weights: PyReadonlyArray1<'_, f32>,
-    mut grads: PyReadwriteArray1<'_, f32>,
+    mut slopes: PyReadwriteArray1<'_, f32>,
     grids: (GridNumbers, GridNumbers),
     factor: f32,
     threads: usize,
 ) -> PyResult<()> {
     let oscillation = Oscillation { own: grid(grids.0)?, fewest: grid(grids.1)? };
-    let (weights, grads) = (weights.as_slice()?, grads.as_slice_mut()?);
-    check_lengths(&[weights.len(), grads.len()])?;
-    py.detach(|| core::dampening_backward(weights, grads, oscillation, factor, threads));
+    let (weights, slopes) = (weights.as_slice()?, slopes.as_slice_mut()?);
+    check_lengths(&[weights.len(), slopes.len()])?;
+    py.detach(|| core::dampening_backward(weights, slopes, oscillation, factor, threads));
     Ok(())
 }
