@@ -34,6 +34,7 @@ from harness.terminal import console
 from harness.training.assemble import assemble
 from harness.training.engine import Engine
 from harness.training.loop import Loop
+from harness.training.losses import StepLosses
 from harness.training.supernet_task import build_float_network
 
 RESULTS_FORMAT = FileFormat(name="results of the training step")
@@ -164,7 +165,7 @@ def passes_timed(loop: Loop) -> Iterator[list[float]]:
     task, seconds = loop.state.task, list[float]()
     run_passes = task.run_passes
 
-    def timed(*arguments: Any, **keywords: Any) -> dict[str, Tensor]:
+    def timed(*arguments: Any, **keywords: Any) -> StepLosses:
         start = time.perf_counter()
         losses = run_passes(*arguments, **keywords)
         seconds.append(time.perf_counter() - start)
