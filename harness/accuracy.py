@@ -115,9 +115,14 @@ class PolicyScorer:
         for some in _groups(policies, result_bytes=8 * (folds + OTHER_SUMS) * len(self._batches)):
             total = self._totals(some, folds=folds, on_progress=on_progress)
             if self._teacher is not None:
-                largest = _words(self._supernet, self._supernet.network.candidates.largest)
+                largest = self._supernet.network.candidates.in_words(
+                    self._supernet.network.candidates.largest
+                )
                 _check_finite(total[:1, folds + 2], [largest])
-            _check_finite(total[:, folds + 1], [_words(self._supernet, policy) for policy in some])
+            _check_finite(
+                total[:, folds + 1],
+                [self._supernet.network.candidates.in_words(policy) for policy in some],
+            )
             totals.append(total)
         total = np.concatenate(totals)
         return PolicyScores(parts=total[:, :folds], num_wrong=total[:, folds].astype(np.int64))
@@ -227,7 +232,9 @@ def right_by_policy(
         own = [some[place] for place in share.places]
         inputs = _encoded(supernet, own, training, on_batch=on_batch)
         right, num_spoiled = _right_images(supernet, inputs, scored, share=share, on_batch=on_batch)
-        _check_finite(num_spoiled, [_words(supernet, policy) for policy in some])
+        _check_finite(
+            num_spoiled, [supernet.network.candidates.in_words(policy) for policy in some]
+        )
         masks.append(right)
     return np.concatenate(masks)
 
@@ -344,12 +351,6 @@ def _check_finite(
                 "they name no class; train again with a lower train.learning_rate, or check "
                 "the images"
             )
-
-
-def _words(supernet: Supernet, policy: Policy) -> str:
-    uniform = supernet.network.candidates.uniform_policies
-    label = next((label for label, other in uniform.items() if other == policy), None)
-    return f"policy {label or ' '.join(f'{weight}/{act}' for weight, act in policy)}"
 
 
 def _device(model: nn.Module) -> torch.device:

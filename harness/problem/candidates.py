@@ -129,6 +129,12 @@ class Candidates:
         ((weight_bits, act_bits),) = pairs
         return f"{weight_bits}/{act_bits}"
 
+    def in_words(self, policy: Policy) -> str:
+        """Return `policy W/A` of a uniform policy, else the bits of every layer, for messages."""
+        uniform = self.uniform_policies.items()
+        label = next((label for label, other in uniform if other == policy), None)
+        return f"policy {label or ' '.join(f'{weight}/{act}' for weight, act in policy)}"
+
     def sample(self, draw: Callable[[int], int]) -> Policy:
         """Draw each layer's bits uniformly from its candidates; tied sides are drawn once.
 
