@@ -35,6 +35,7 @@ from harness.training.assemble import assemble
 from harness.training.engine import Engine
 from harness.training.float_task import build_float_network
 from harness.training.loop import Loop
+from harness.training.losses import StepLosses
 
 RESULTS_FORMAT = FileFormat(name="results of the training step")
 RUN_KEY = ("network", "threads", "recipe")
@@ -169,7 +170,7 @@ def passes_timed(loop: Loop) -> Iterator[list[float]]:
     task, seconds = loop.state.task, list[float]()
     run_passes = task.run_passes
 
-    def timed(*arguments: Any, **keywords: Any) -> dict[str, Tensor]:
+    def timed(*arguments: Any, **keywords: Any) -> StepLosses:
         start = time.perf_counter()
         losses = run_passes(*arguments, **keywords)
         seconds.append(time.perf_counter() - start)

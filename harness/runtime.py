@@ -6,7 +6,7 @@ import os
 import platform
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -53,12 +53,16 @@ MAX_FREE_BYTES = 2**31 - 1
 
 
 def create_accelerator(
-    project: Path | None = None, *, rank_timeout_seconds: int = DEFAULT_RANK_TIMEOUT_SECONDS
+    project: Path | None = None,
+    *,
+    trackers: Sequence[str] = (),
+    rank_timeout_seconds: int = DEFAULT_RANK_TIMEOUT_SECONDS,
 ) -> Accelerator:
     """Return the Accelerator of this process, which joins those that were started with it.
 
     Args:
-        project: Run folder that receives `tensorboard/`; None tracks nothing.
+        project: Run folder, where trackers that keep files put them.
+        trackers: Names of trackers that can be used here (training/trackers.py).
         rank_timeout_seconds: Longest wait for another process.
 
     Raises:
@@ -68,7 +72,7 @@ def create_accelerator(
     with joining(rank_timeout_seconds):
         accelerator = Accelerator(
             cpu=_joins_over_cpu(),
-            log_with=None if project is None else "tensorboard",
+            log_with=list(trackers) or None,
             project_dir=None if project is None else str(project),
             kwargs_handlers=[
                 # Every rank's BN statistics come from rank 0 when they are read, not before every

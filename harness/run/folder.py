@@ -58,6 +58,11 @@ class RunDir:
         return self.path / "metrics.jsonl"
 
     @property
+    def tracking_path(self) -> Path:
+        """What a tracking service knows the run by; absent where none was asked for."""
+        return self.path / "tracking.json"
+
+    @property
     def summary_path(self) -> Path:
         """Final validation."""
         return self.path / "summary.json"

@@ -80,6 +80,18 @@ class TrainConfig(Section):
     """Epochs between checkpoints; the last epoch always saves one."""
     keep_checkpoints: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=2, ge=1)
     """Newest checkpoints kept; older ones are removed."""
+    trackers: Annotated[
+        tuple[str, ...], DECIDES_NO_WEIGHTS, Since(format=5, before=["tensorboard"])
+    ] = ("tensorboard",)
+    """What shows the metrics beside metrics.jsonl, by Accelerate's names: tensorboard, wandb,
+    trackio, mlflow ..., or `all` that are installed; [] shows them nowhere else. Only tensorboard
+    comes with harness."""
+    explosion_factor: Annotated[float, DECIDES_NO_WEIGHTS, Since(format=5, before=0.0)] = Field(
+        default=100.0, ge=0
+    )
+    """A run stops where the loss of a pass is more than this times log(classes), the cross entropy
+    of guessing; 0 sets no limit. Passes of trainings that learn stayed below 1.2 times, at 2 bits
+    too; at 2,500 times the default learning rate they went beyond 100 within 21 steps."""
     rank_timeout_seconds: Annotated[int, DECIDES_NO_WEIGHTS, Since(format=3, before=1800)] = Field(
         default=1800, ge=1, le=86_400
     )

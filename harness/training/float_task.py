@@ -1,5 +1,7 @@
 """Train the plain float network: one pass per step, with the cross entropy of the labels."""
 
+from collections.abc import Callable, Sequence
+
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -10,7 +12,7 @@ from harness.models import create_model
 from harness.run.config import Config
 from harness.runtime import seed_everything
 from harness.training.engine import Engine
-from harness.training.losses import PassContext, evaluate_terms, float_terms
+from harness.training.losses import PassContext, StepLosses, evaluate_terms, float_terms
 from harness.training.task import Task
 from harness.training.weights_origin import check_origin
 
@@ -49,13 +51,19 @@ class FloatTask(Task):
 
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
-    ) -> dict[str, Tensor]:
+    ) -> StepLosses:
         """Run the only pass."""
         with engine.one_pass(is_last=True):
             context = PassContext(logits=engine.model(images), labels=labels)
             loss, values = evaluate_terms(self._terms, context)
             engine.backward(loss)
-        return values
+        return StepLosses(terms=values, passes=[loss.detach()])
+
+    def passes(
+        self, engine: Engine, *, step: int
+    ) -> Sequence[tuple[str, Callable[[Tensor], Tensor]]]:
+        """Return the only pass."""
+        return [("the float pass", engine.model)]
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """Return the accuracy under `float`."""

@@ -1,7 +1,7 @@
 """The training loop: epochs of optimizer steps, validations and checkpoints, whatever the task."""
 
 import logging
-from collections.abc import Callable
+import time
 from typing import Any
 
 import torch
@@ -12,17 +12,24 @@ from torch import Tensor
 from harness.checkpoint import save_checkpoint
 from harness.data import one_line_for_lost_workers, raise_errors
 from harness.errors import NotFiniteError, Stopped
-from harness.observer import SILENCE, Observer
+from harness.observer import SILENCE, Observer, Work
 from harness.quant.finite import first_unusable
 from harness.run.config import Config
 from harness.run.files import write_json
 from harness.run.folder import SUMMARY_FORMAT, RunDir
 from harness.runtime import StopFlag, seed_step
 from harness.training.engine import Engine
-from harness.training.loss_guard import LossGuard
-from harness.training.metrics import ACCURACY_PREFIX, MetricsLog, epoch_of_step
+from harness.training.look_back import look_back
+from harness.training.loss_guard import BadStep, LossGuard
+from harness.training.metrics import (
+    ACCURACY_PREFIX,
+    IMAGES_PER_SECOND,
+    MetricsLog,
+    epoch_of_step,
+)
 from harness.training.optim import learning_rate_factor, set_learning_rates
 from harness.training.state import TrainingState
+from harness.training.trackers import close_trackers, start_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +67,13 @@ class Loop:
         self.engine = engine
         self._loader = loader
         self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
-        self._guard = LossGuard(accelerator)
+        assert state.data is not None, "a run knows its images"
+        self._guard = LossGuard(
+            accelerator,
+            explain=self._explain,
+            explosion_factor=config.train.explosion_factor,
+            num_classes=len(state.data.class_names),
+        )
         self._total_steps = config.train.epochs * state.steps_per_epoch
 
     def fit(self, observer: Observer = SILENCE) -> None:
@@ -71,22 +84,21 @@ class Loop:
 
         Raises:
             Stopped: By a signal; the state is saved.
-            NotFiniteError: A loss or a weight is no finite number; on every rank alike. The
-                checkpoints from before are kept, and none is written.
+            NotFiniteError: A loss or a weight is no finite number, or a loss explodes; on every
+                rank alike. The checkpoints from before are kept, and none is written.
+            RunError: A tracker cannot be started.
         """
         try:
             with one_line_for_lost_workers():
                 self._fit(observer)
         finally:
-            self._close_trackers()
+            close_trackers(self._accelerator)
 
     def _fit(self, observer: Observer) -> None:
         state, is_main = self.state, self._accelerator.is_main_process
         if is_main:
             self._metrics.start(step=state.step, total_steps=self._total_steps)
-        # Hides the events of steps that are taken again.
-        purge = {"tensorboard": {"purge_step": state.step + 1}}
-        self._accelerator.init_trackers("tensorboard", init_kwargs=purge)
+        start_trackers(self._accelerator, self._config, self._run, step=state.step)
         # Before the first step too: a run that is killed then has something to go on from.
         self._save()
         stopped_by = 0
@@ -94,7 +106,7 @@ class Loop:
         work = watcher.begin("training", total=self._total_steps, done=state.step)
         with StopFlag() as stop:
             while state.step < self._total_steps and not stopped_by:
-                stopped_by = self._train_epoch(stop, work.advance)
+                stopped_by = self._train_epoch(stop, work)
                 if state.step % state.steps_per_epoch == 0:
                     self._end_epoch()
             # Schedulers repeat a signal when it did not end the process at once.
@@ -107,21 +119,26 @@ class Loop:
                 )
         self._finish()
 
-    def _train_epoch(self, stop: StopFlag, advance: Callable[[], None]) -> int:
+    def _train_epoch(self, stop: StopFlag, work: Work) -> int:
         """Train to the end of an epoch; return the signal by which the ranks agreed to stop, or 0.
 
         What all agreed on counts, not the flag of this rank. A signal may reach one rank alone, and
         while it validates or saves: if it left then, the others would wait for it for ever.
         """
         self.engine.model.train()
+        num_images, began = 0, time.perf_counter()
         for images, labels in raise_errors(self.remaining_batches()):
             losses, signal_number = self.take_step(images, labels, stop)
-            advance()
-            step = self.state.step
-            if step % LOG_EVERY_STEPS == 0 or step == self._total_steps:
-                self._guard.read(step=step)
-                epoch = epoch_of_step(step, self.state.steps_per_epoch)
-                self._log({name: float(value) for name, value in losses.items()}, epoch=epoch)
+            work.advance()
+            num_images += len(images) * self._accelerator.num_processes
+            if self.state.step % LOG_EVERY_STEPS == 0 or self.state.step == self._total_steps:
+                self._guard.read()
+                values = {name: float(value) for name, value in losses.items()}
+                # Only now has the device done what the time is of.
+                values[IMAGES_PER_SECOND] = round(num_images / (time.perf_counter() - began), 1)
+                num_images, began = 0, time.perf_counter()
+                self._log(values, epoch=epoch_of_step(self.state.step, self.state.steps_per_epoch))
+                work.say(_how_it_goes(values))
             if signal_number:
                 return signal_number
         return 0
@@ -140,7 +157,7 @@ class Loop:
     def take_step(
         self, images: Tensor, labels: Tensor, stop: StopFlag
     ) -> tuple[dict[str, Tensor], int]:
-        """Take one optimizer step; return its losses, and the signal that any rank was sent, or 0.
+        """Take one optimizer step; return its terms, and the signal that any rank was sent, or 0.
 
         In one exchange, so that none stops while others wait for it.
         """
@@ -158,17 +175,30 @@ class Loop:
                 engine, images, labels, step=state.step, progress=progress
             )
         # Before the optimizer: a loss that is no number would spoil the weights and their average.
-        told = self._guard.look(losses, step=state.step + 1, signal_number=stop.signal_number)
+        told = self._guard.look(
+            losses, images, step=state.step + 1, signal_number=stop.signal_number
+        )
         engine.step()
         with engine.whole_weights():
             state.ema.update(state.task.model, step=state.step)
         state.step += 1
         # A single process has nothing to agree on: a signal that just came counts as well.
-        return losses, told if self._accelerator.num_processes > 1 else stop.signal_number
+        return losses.terms, told if self._accelerator.num_processes > 1 else stop.signal_number
+
+    def _explain(self, bad: BadStep) -> str:
+        """Return in words which pass ends the run, and where in it; on every rank."""
+        passes = self.state.task.passes(self.engine, step=bad.step - 1)[: bad.pass_index + 1]
+        name, _ = passes[-1]
+        if bad.images is None:
+            return name
+        seed_step(self._config.seed, bad.step - 1, rank=self._accelerator.process_index)
+        model, is_finite = self.state.task.model, bad.is_loss_finite
+        return f"{name}, {look_back(model, bad.images, passes, is_loss_finite=is_finite)}"
 
     def _end_epoch(self) -> None:
         """Let the task change, then validate and save where it is time; the last is `_finish`."""
         epoch, train_config = self.state.epochs_done, self._config.train
+        self._guard.read()  # The passes of these steps are known until the task changes.
         with self.engine.whole_weights():
             changes = self.state.task.end_epoch(epoch)
         if changes:
@@ -210,7 +240,7 @@ class Loop:
 
     def _check_finite(self, saved: dict[str, Any]) -> None:
         """Check, on every rank, that what would be saved can be computed with."""
-        self._guard.read(step=self.state.step)
+        self._guard.read()
         problem = first_unusable(saved)
         has_problem = torch.tensor([float(problem is not None)], device=self._accelerator.device)
         if self._accelerator.reduce(has_problem, reduction="sum").item() > 0:
@@ -231,7 +261,12 @@ class Loop:
         if self._accelerator.is_main_process:
             self._metrics.append(values, step=self.state.step, epoch=epoch)
 
-    def _close_trackers(self) -> None:
-        """Flush the trackers; `end_training` would also leave the process group, for a search."""
-        for tracker in self._accelerator.trackers:
-            tracker.finish()
+
+def _how_it_goes(values: dict[str, float]) -> str:
+    """Return a row of losses in the few words that stand beside the progress.
+
+    >>> _how_it_goes({"ce": 0.51234, "images_per_second": 1234.5})
+    'ce 0.512  1,234 images/s'
+    """
+    losses = [f"{name} {value:.3g}" for name, value in values.items() if name != IMAGES_PER_SECOND]
+    return "  ".join([*losses, f"{values[IMAGES_PER_SECOND]:,.0f} images/s"])

@@ -1,14 +1,22 @@
-"""Stop a run at the first loss that is no finite number, all ranks together.
+"""Stop a run at the first loss that is no finite number or explodes, all ranks together.
+
+A loss explodes where that of one pass is more than `train.explosion_factor` times log(classes), the
+cross entropy of guessing. That needs no memory of steps before, so a run that is gone on with stops
+where one does that was never stopped. And a loss that grows from step to step is noticed as well,
+which a mean of the steps before, growing with it, would let pass.
 
 Where reading a loss is free (a CPU) or comes with an exchange that is made anyway (several ranks),
-it is read before the optimizer's step, and the weights are still good. A single GPU would wait for
-each read: it keeps a flag, which is read now and then, and always before anything is saved.
+it is read before the optimizer's step: the weights are still good, the images at hand, and the pass
+is looked back at for the layer. A single GPU would wait for each read: it keeps a few numbers of
+each step, which are read now and then, and always before anything is saved or changed.
 
 Gradients that are no numbers are not looked at: a scaler of mixed precision skips their step, and
 without one the next loss, or the look at the weights before they are saved, tells.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -16,66 +24,119 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from harness.errors import NotFiniteError
+from harness.training.losses import StepLosses
+
+TOO_LARGE, NOT_FINITE = 1, 2
+"""What is wrong with a loss; 0 where nothing is."""
+
+KEPT = "nothing was saved since, checkpoints from before are kept; train again with a lower "
+"""How refusals go on."""
+
+
+class BadStep(NamedTuple):
+    """The step that ends a run."""
+
+    step: int
+    """From 1."""
+    pass_index: int
+    """The first pass whose loss is bad on any rank."""
+    is_loss_finite: bool
+    """It is too large a number."""
+    images: Tensor | None
+    """Of this rank; None where they are gone."""
 
 
 class LossGuard:
     """Looks at the losses of every step, and asks in the same exchange for signals to stop."""
 
-    def __init__(self, accelerator: Accelerator) -> None:
-        self._accelerator = accelerator
-        self._seen: dict[str, Tensor] = {}
-        self._unread_since = 0
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        *,
+        explain: Callable[[BadStep], str],
+        explosion_factor: float,
+        num_classes: int,
+    ) -> None:
+        """Take what is needed to refuse a step; nothing is looked at yet.
 
-    def look(self, losses: dict[str, Tensor], *, step: int, signal_number: int) -> int:
+        Args:
+            accelerator: Of this process.
+            explain: Says which pass it was and, given its images, where in it; on every rank.
+            explosion_factor: A pass explodes beyond this times log(classes); 0 lets it.
+            num_classes: At least 2.
+        """
+        self._accelerator = accelerator
+        self._explain = explain
+        self._factor = explosion_factor
+        self._num_classes = num_classes
+        self._limit = explosion_factor * math.log(num_classes) if explosion_factor else math.inf
+        self._unread: list[tuple[int, list[str], Tensor]] = []
+
+    def look(self, losses: StepLosses, images: Tensor, *, step: int, signal_number: int) -> int:
         """Look at the losses of a step; return the signal that any rank was sent, or 0.
 
         Args:
-            losses: Detached scalars by name, the same names on every rank.
+            losses: Of this rank, of the same terms and passes on every rank.
+            images: That they are of.
             step: The step, from 1.
             signal_number: The one that this rank was sent, or 0.
 
         Raises:
-            NotFiniteError: A loss of any rank is no finite number; on every rank alike.
+            NotFiniteError: A loss of any rank is no finite number or too large; on every rank
+                alike.
         """
+        names, codes = list(losses.terms), self._codes(losses)
         if self._accelerator.num_processes > 1:
-            return self._exchange(losses, step=step, signal_number=signal_number)
-        if self._accelerator.device.type == "cpu":
-            bad = [name for name, loss in losses.items() if not math.isfinite(loss.item())]
-            self._refuse(bad, f"in step {step}")
-            return signal_number
-        for name, loss in losses.items():
-            is_bad = ~loss.isfinite()
-            self._seen[name] = self._seen[name] | is_bad if name in self._seen else is_bad
-        self._unread_since = self._unread_since or step
+            sent = torch.tensor([signal_number], device=codes.device)
+            codes = torch.cat([sent, codes])
+            dist.all_reduce(codes, dist.ReduceOp.MAX)
+            signal_number, *read = codes.tolist()
+            self._check(read, names, step=step, images=images)
+        elif self._accelerator.device.type == "cpu":
+            self._check(codes.tolist(), names, step=step, images=images)
+        else:
+            self._unread.append((step, names, codes))
         return signal_number
 
-    def read(self, *, step: int) -> None:
+    def read(self) -> None:
         """Read what a GPU has kept since it was last read.
 
         Raises:
-            NotFiniteError: A loss was no finite number.
+            NotFiniteError: A loss was no finite number or too large.
         """
-        bad = [name for name, is_bad in self._seen.items() if is_bad.item()]
-        first, self._unread_since, self._seen = self._unread_since, 0, {}
-        self._refuse(
-            bad, f"in step {first}" if first == step else f"between steps {first} and {step}"
-        )
+        unread, self._unread = self._unread, []
+        for step, names, codes in unread:
+            self._check(codes.tolist(), names, step=step, images=None)
 
-    def _exchange(self, losses: dict[str, Tensor], *, step: int, signal_number: int) -> int:
-        flags = [(~loss.isfinite()).to(torch.int64) for loss in losses.values()]
-        sent = torch.tensor(signal_number, device=self._accelerator.device)
-        largest = torch.stack([sent, *flags])
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        told, *is_bad = largest.tolist()
-        self._refuse(
-            [name for name, bad in zip(losses, is_bad, strict=True) if bad], f"in step {step}"
-        )
-        return int(told)
+    def _codes(self, losses: StepLosses) -> Tensor:
+        """Return what is wrong with each term and pass, (terms + passes,), int64."""
+        terms, passes = (torch.stack(list(some)) for some in (losses.terms.values(), losses.passes))
+        too_large = (passes > self._limit) * TOO_LARGE
+        # Terms, before their weights, have no limit of their own.
+        codes = torch.cat([torch.zeros_like(terms, dtype=torch.int64), too_large])
+        return codes.masked_fill(~torch.cat([terms, passes]).isfinite(), NOT_FINITE)
 
-    def _refuse(self, bad: list[str], when: str) -> None:
-        if bad:
+    def _check(
+        self, codes: Sequence[int], names: Sequence[str], *, step: int, images: Tensor | None
+    ) -> None:
+        by_pass = codes[len(names) :]
+        index = next((index for index, code in enumerate(by_pass) if code), None)
+        if index is None:
+            return
+        is_finite = by_pass[index] != NOT_FINITE
+        bad = BadStep(step=step, pass_index=index, is_loss_finite=is_finite, images=images)
+        where = self._explain(bad)
+        if is_finite:
             raise NotFiniteError(
-                f"the loss ({', '.join(bad)}) is no finite number {when}; nothing was saved since, "
-                "checkpoints from before are kept; train again with a lower train.learning_rate, "
-                "or mend the images or weights that lead there"
+                f"the loss is beyond {self._limit:.4g} in step {step}, in {where}; that is "
+                f"train.explosion_factor {self._factor:g} times the loss of guessing among "
+                f"{self._num_classes} classes; {KEPT}train.learning_rate, or raise the factor (0 "
+                "sets no limit)"
             )
+        terms = ", ".join(
+            name for name, code in zip(names, codes[: len(names)], strict=True) if code
+        )
+        raise NotFiniteError(
+            f"the loss{terms and f' ({terms})'} is no finite number in step {step}, in {where}; "
+            f"{KEPT}train.learning_rate, or mend the images or weights that lead there"
+        )

@@ -40,6 +40,16 @@ class PassContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StepLosses:
+    """What a step minimised, in detached scalars."""
+
+    terms: dict[str, Tensor]
+    """By name, before their weights, each the mean over the passes that have it."""
+    passes: Sequence[Tensor]
+    """The weighted sum that each pass minimised, in order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LossTerm:
     """One summand of the loss of a pass."""
 

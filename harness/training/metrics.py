@@ -20,6 +20,12 @@ MAX_METRICS_BYTES = 2**32
 ACCURACY_PREFIX = "search_accuracy/"
 """Before the label of a policy in a row of a validation."""
 
+IMAGES_PER_SECOND = "images_per_second"
+"""Line of metrics.jsonl: images of all ranks that steps took in a second, since the row before.
+
+The only value there that is a time: all others repeat when a run is taken again.
+"""
+
 
 class MetricsLog:
     """The rows of one run; only the main process writes them."""

@@ -8,8 +8,9 @@ A step has 1 + K passes, whose gradients add up:
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ from harness.training.losses import (
     TWO_BIT_DECAY,
     LossTerm,
     PassContext,
+    StepLosses,
     evaluate_terms,
     max_pass_terms,
     random_pass_terms,
@@ -115,18 +117,20 @@ class SupernetTask(Task):
 
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
-    ) -> dict[str, Tensor]:
+    ) -> StepLosses:
         """Run the planned passes in order; a term's value is the mean over the passes with it."""
         planned = self._plan(step, progress)
         features = self._features(planned)
         counts = Counter(term.name for one in planned for term in one.terms)
         means: dict[str, Tensor] = {}
+        minimised: list[Tensor] = []
         teacher = None if self._teacher is None else self._teacher(images)
         for one in planned:
             with engine.one_pass(is_last=one is planned[-1]):
                 context = self._forward(engine, images, labels, one, teacher, features)
                 loss, values = evaluate_terms(one.terms, context)
                 engine.backward(loss)
+            minimised.append(loss.detach())
             teacher = context.logits.detach() if teacher is None else teacher
             for name, value in values.items():
                 share = value / counts[name]
@@ -136,7 +140,21 @@ class SupernetTask(Task):
             kept = features.kept_bytes / 2**20
             means[KEPT_MEGABYTES] = torch.tensor(kept, device=teacher.device)
             self._say_what_is_left_out(features)
-        return means
+        return StepLosses(terms=means, passes=minimised)
+
+    def passes(
+        self, engine: Engine, *, step: int
+    ) -> Sequence[tuple[str, Callable[[Tensor], Tensor]]]:
+        """Return the passes with the policies that they were planned with."""
+        words = self.model.network.candidates.in_words
+        return [
+            (f"the {name} ({words(policy)})", partial(self._logits, engine, policy))
+            for name, policy in self._policies(step).items()
+        ]
+
+    def _logits(self, engine: Engine, policy: Policy, images: Tensor) -> Tensor:
+        logits: Tensor = engine.model(images, self.model.encode(policy))
+        return logits
 
     def _forward(
         self,
@@ -282,15 +300,18 @@ class SupernetTask(Task):
 
     def _plan(self, step: int, progress: float) -> list[PlannedPass]:
         """Return the passes of a step: the one that teaches the others comes first."""
-        max_pass = PlannedPass(
-            policy=self.candidates.largest, terms=self._max_pass_terms, is_max_pass=True
-        )
-        seed, count = self._config.seed, self._config.train.num_random_passes
-        policies = [
-            sample_policy(self.candidates, seed=seed, step=step, pass_index=index)
-            for index in range(count)
-        ]
-        if self._config.train.min_pass:
-            policies.append(self.candidates.smallest)
+        largest, *others = self._policies(step).values()
+        max_pass = PlannedPass(policy=largest, terms=self._max_pass_terms, is_max_pass=True)
         terms = random_pass_terms(self._config.train, progress=progress)
-        return [max_pass, *(PlannedPass(policy=p, terms=terms) for p in policies)]
+        return [max_pass, *(PlannedPass(policy=policy, terms=terms) for policy in others)]
+
+    def _policies(self, step: int) -> dict[str, Policy]:
+        """Return the policies of a step by the names of their passes, in order."""
+        seed, count = self._config.seed, self._config.train.num_random_passes
+        policies = {"max pass": self.candidates.largest}
+        for index in range(count):
+            name = f"random pass {index + 1} of {count}"
+            policies[name] = sample_policy(self.candidates, seed=seed, step=step, pass_index=index)
+        if self._config.train.min_pass:
+            policies["min pass"] = self.candidates.smallest
+        return policies

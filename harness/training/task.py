@@ -5,12 +5,14 @@ is validated and what changes after an epoch. `assemble.create_task` alone choos
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from harness.run.folder import RunDir
 from harness.training.engine import Engine
+from harness.training.losses import StepLosses
 
 
 class Task(ABC):
@@ -27,7 +29,7 @@ class Task(ABC):
     @abstractmethod
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
-    ) -> dict[str, Tensor]:
+    ) -> StepLosses:
         """Run forward and backward passes of one step; their gradients add up.
 
         Args:
@@ -36,9 +38,20 @@ class Task(ABC):
             labels: (N,).
             step: Index of the optimizer step, from 0; what a step draws follows from it.
             progress: Share of the training's steps that are done, 0 to 1.
+        """
+
+    @abstractmethod
+    def passes(
+        self, engine: Engine, *, step: int
+    ) -> Sequence[tuple[str, Callable[[Tensor], Tensor]]]:
+        """Return the passes of a step in order, to look at one of them again.
+
+        Args:
+            engine: Runs them.
+            step: Index of the optimizer step, from 0, of the present epoch.
 
         Returns:
-            Every loss term of the step by name: detached scalars, before their weights.
+            What a pass is called, and the function from images (N, C, H, W) to its logits.
         """
 
     @abstractmethod

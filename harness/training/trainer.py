@@ -15,6 +15,7 @@ from harness.run.lock import locked
 from harness.runtime import create_accelerator, setup_logging
 from harness.training.assemble import assemble
 from harness.training.resume import Start, decide_start
+from harness.training.trackers import check_trackers
 
 logger = logging.getLogger(__name__)
 
@@ -39,8 +40,11 @@ def train(
         HarnessError: The input cannot be used; nothing was written over.
     """
     run = RunDir(out or default_out(config))
+    check_trackers(config.train.trackers)
     accelerator = create_accelerator(
-        run.path, rank_timeout_seconds=config.train.rank_timeout_seconds
+        run.path,
+        trackers=config.train.trackers,
+        rank_timeout_seconds=config.train.rank_timeout_seconds,
     )
     setup_logging(is_main_process=accelerator.is_main_process)
     with ExitStack() as stack:

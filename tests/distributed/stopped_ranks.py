@@ -1,7 +1,7 @@
 """Run by torchrun in two processes: a signal reaches one rank while it validates.
 
-Then a batch of which there are fewer than ranks, and images of one rank that are no numbers. Each
-rank notes what it raised.
+Then a batch of which there are fewer than ranks, images of one rank that are no numbers, and a loss
+of one rank that explodes. Each rank notes what it raised.
 """
 
 import json
@@ -51,12 +51,15 @@ def main() -> None:
         step: int,
         **named: Any,
     ) -> dict[str, torch.Tensor]:
-        if rank == 1 and step == 5:
-            images = images * math.nan
+        if rank == 1 and step == 5 and what == "images":
+            images.mul_(math.nan)
+        if rank == 1 and step == 5 and what == "head":
+            task.model.get_parameter("model.fc.bias").data[0] += 1e6
         return run_passes(task, model, images, labels, step=step, **named)
 
     SupernetTask.run_passes = spoiled
-    report["spoiled"] = _raised(folder / "spoiled", "train.checkpoint_every_epochs=1")
+    for what in ("images", "head"):
+        report[what] = _raised(folder / what, "train.checkpoint_every_epochs=1")
     (folder / f"rank{rank}.json").write_text(json.dumps(report), encoding="utf-8")
     leave_process_group()
     exit_rank(0)

@@ -45,7 +45,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("zero")
     train_runs("zero2", folder, "zero2", "again@3", "again", "zero2_first@1")
     train_runs("zero1", folder, "zero1", "mixed@3", "zero1_first@1")
-    train_runs("zero3", folder, "mixed", "zero3", "zero3_first@1")
+    train_runs("zero3", folder, "mixed", "zero3", "zero3_first@1", "spoiled!3")
     ddp = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
          FOLDER / "zero_processes.py", folder, "ddp", "ddp_first@1"],
@@ -117,6 +117,14 @@ def test_a_checkpoint_holds_whole_tensors(runs, stage):
         assert moment.isfinite().all()
         if moment.dim() > 1:
             assert moment.abs().sum() > 0, name
+
+
+def test_a_loss_that_is_no_number_is_looked_back_at_by_ranks_with_parts_of_the_weights(runs):
+    first, second = ((runs / f"spoiled_raised{rank}.txt").read_text() for rank in range(2))
+    assert first == second
+    assert "is no finite number in step 3, in the max pass (policy 6/6), first in the im" in first
+    assert "images on process 1; nothing was saved since" in first
+    assert newest_checkpoint(RunDir(runs / "spoiled")).name == "step_00000000"
 
 
 def test_a_run_of_deepspeed_is_searched_by_one_process_and_by_two(runs, tmp_path):

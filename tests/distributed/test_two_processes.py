@@ -133,11 +133,24 @@ def test_fewer_batches_than_ranks_are_refused(refusals):
     assert not (folder / "few").exists()
 
 
-def test_a_loss_of_one_rank_that_is_no_number_stops_both(refusals):
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        (
+            "images",
+            "the loss (max_pass_ce, random_ce, random_kl) is no finite number in step 6, in the "
+            "max pass (policy 6/6), first in the images on process 1; nothing was saved since",
+        ),
+        (
+            "head",
+            "the loss is beyond 230.3 in step 6, in the max pass (policy 6/6), whose layers' "
+            "values are all finite, the largest 1e+06 in the output of layer fc on process 1; ",
+        ),
+    ],
+)
+def test_a_loss_of_one_rank_that_is_bad_stops_both(refusals, what, message):
     folder, raised = refusals
-    assert raised["spoiled"].startswith(
-        "NotFiniteError: the loss (max_pass_ce, random_ce, random_kl) is no finite number in step 6"
-    )
-    begun, kept = sorted(RunDir(folder / "spoiled").checkpoints.iterdir())
+    assert raised[what].startswith(f"NotFiniteError: {message}")
+    begun, kept = sorted(RunDir(folder / what).checkpoints.iterdir())
     assert (begun.name, kept.name) == ("step_00000000", "step_00000004")
     assert first_unusable(load_tensors(kept, "ema.safetensors")) is None

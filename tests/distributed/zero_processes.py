@@ -1,9 +1,12 @@
 """Run by accelerate launch in two processes, with or without DeepSpeed: train each run asked for.
 
-Arguments: a folder, then names of runs; `name@5` stops the run after its fifth step.
+Arguments: a folder, then names of runs; `name@5` stops the run after its fifth step, `name!5` gives
+rank 1 images in that step that are no numbers, and notes what each rank raised.
 """
 
+import math
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +16,7 @@ import torch
 from engine_steps import distance_to_plain_torch
 from two_processes import OVERRIDES
 
-from harness.errors import Stopped
+from harness.errors import NotFiniteError, Stopped
 from harness.process_group import exit_rank, leave_process_group
 from harness.run.config import load_config
 from harness.runtime import create_accelerator
@@ -41,22 +44,30 @@ def main() -> None:
     (folder / f"{sys.argv[2]}_rank{os.environ['RANK']}.txt").write_text(str(distance))
     config = load_config(None, overrides=[*OVERRIDES, *TERMS])
     for argument in sys.argv[2:]:
-        name, _, stop_step = argument.partition("@")
-        SupernetTask.run_passes = _interrupted(int(stop_step)) if stop_step else run_passes
+        name, how, step = re.fullmatch(r"(\w+)([@!]?)(\d*)", argument).groups()
+        SupernetTask.run_passes = _disturbed(how, int(step)) if how else run_passes
         try:
             train(config, out=folder / name)
-            assert not stop_step
+            assert not how
         except Stopped:
-            assert stop_step
+            assert how == "@"
+        except NotFiniteError as error:
+            assert how == "!"
+            (folder / f"{name}_raised{os.environ['RANK']}.txt").write_text(str(error))
     leave_process_group()
     exit_rank(0)
 
 
-def _interrupted(stop_step: int) -> Any:
-    def passes(task: SupernetTask, *arguments: Any, step: int, **named: Any) -> Any:
-        if step + 1 == stop_step and os.environ["RANK"] == "1":
-            os.kill(os.getpid(), signal.SIGUSR1)
-        return run_passes(task, *arguments, step=step, **named)
+def _disturbed(how: str, disturbed_step: int) -> Any:
+    def passes(
+        task: SupernetTask, engine: Any, images: Any, labels: Any, *, step: int, **named: Any
+    ) -> Any:
+        if step + 1 == disturbed_step and os.environ["RANK"] == "1":
+            if how == "@":
+                os.kill(os.getpid(), signal.SIGUSR1)
+            else:
+                images.mul_(math.nan)
+        return run_passes(task, engine, images, labels, step=step, **named)
 
     return passes
 

@@ -1,5 +1,6 @@
 """What several journeys start from."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 
 from harness.run.config import Config, load_config
+from harness.run.folder import RunDir
+from harness.training.metrics import IMAGES_PER_SECOND
 from harness.training.supernet_task import SupernetTask
 
 QUICK = (
@@ -28,6 +31,13 @@ QUICK = (
 
 def quick_config(*overrides: str) -> Config:
     return load_config(None, overrides=[*QUICK, *overrides])
+
+
+def repeating_metrics(run: RunDir) -> list[dict[str, Any]]:
+    """Return all lines of a run's metrics, without the one value that is a time."""
+    lines = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    assert all(line.pop(IMAGES_PER_SECOND) > 0 for line in lines if "max_pass_ce" in line)
+    return lines
 
 
 @contextmanager

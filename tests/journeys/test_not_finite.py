@@ -27,13 +27,19 @@ SETS = [part for override in QUICK for part in ("--set", override)]
 
 @contextmanager
 def spoiled_in_step(step, *, what):
-    """Spoil the images, or a gradient, of one step, counted from 1."""
+    """Spoil the images, a gradient or weights of one step, counted from 1."""
     run_passes = SupernetTask.run_passes
 
     def spoiled(self, engine, images, labels, **named):
         is_now = named["step"] + 1 == step
         if is_now and what == "images":
-            images = images * math.nan
+            images.mul_(math.nan)
+        if is_now and what == "head":
+            self.model.get_parameter("model.fc.bias").data[0] += 1e6
+        if is_now and what == "small":
+            norm = self.model.model.stages[1][0].bn1
+            copies = [at for at, pair in enumerate(norm.pairs) if pair != (6, 6)]
+            norm.weight.data[copies] = math.inf
         losses = run_passes(self, engine, images, labels, **named)
         if is_now and what == "gradient":
             self.model.get_parameter("model.fc.weight").grad[0, 0] = math.nan
@@ -59,11 +65,31 @@ def no_constant(name):
     [
         (
             "images", 11,
-            r"the loss \(max_pass_ce, random_ce, random_kl\) is no finite number in step 11; .*; "
+            r"the loss \(max_pass_ce, random_ce, random_kl\) is no finite number in step 11, in "
+            r"the max pass \(policy 6/6\), first in the images; nothing was saved since, .*; "
             r"train again with a lower train.learning_rate, or mend the images",
         ),
         # Its own loss is finite, that of the next step is not.
-        ("gradient", 11, r"the loss \(max_pass_ce, .*\) is no finite number in step 12; "),
+        (
+            "gradient", 11,
+            r"the loss \(max_pass_ce, .*\) is no finite number in step 12, in the max pass "
+            r"\(policy 6/6\), first in the output of layer fc, where fc.weight holds 1 of 640",
+        ),
+        # Without a value that is none, before the optimizer has moved a weight.
+        (
+            "head", 11,
+            r"the loss is beyond 230.3 in step 11, in the max pass \(policy 6/6\), whose layers' "
+            r"values are all finite, the largest .* in the output of layer fc; that is "
+            r"train.explosion_factor 100 times the loss of guessing among 10 classes; nothing was "
+            r"saved since, .*; train again with a lower train.learning_rate, or raise the factor",
+        ),
+        # Of the max pass nothing is wrong: its norms are others.
+        (
+            "small", 11,
+            r"the loss \(random_ce, random_kl\) is no finite number in step 11, in the random pass "
+            r"1 of 1 \(policy (\d/\d ?){10}\), first in the output of layer "
+            r"stages.1.0.bn1, where stages.1.0.bn1.weight holds ",
+        ),
         # No step follows before the checkpoint.
         (
             "gradient", 16,

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from itertools import product
+from functools import partial
+from itertools import count, product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from folder_contents import files_under
-from journey_runs import QUICK, quick_config, signal_in_step
+from journey_runs import QUICK, quick_config, repeating_metrics, signal_in_step
 from PIL import Image
 from watching import Watcher
 
@@ -62,13 +64,15 @@ def rows_of(run):
 
 def test_metrics_name_every_loss(trained_run):
     losses = next(row for row in rows_of(trained_run) if "max_pass_ce" in row)
-    assert set(losses) == {"step", "epoch", "max_pass_ce", "random_ce", "random_kl"}
+    assert set(losses) == {
+        "step", "epoch", "max_pass_ce", "random_ce", "random_kl", "images_per_second",
+    }  # fmt: skip
 
 
 def test_metrics_of_a_float_run_have_no_terms_of_a_supernet(tmp_path):
     run = train(quick_config("train.mode=float", "train.epochs=1"), out=tmp_path / "float")
     losses, validation = rows_of(run)
-    assert set(losses) == {"step", "epoch", "ce"}
+    assert set(losses) == {"step", "epoch", "ce", "images_per_second"}
     assert set(validation) == {"step", "epoch", "search_accuracy/float"}
 
 
@@ -97,7 +101,7 @@ def test_what_a_task_changes_after_an_epoch_is_logged_saved_and_resumed(tmp_path
     assert candidates[1]["weight"] == [6, 5, 4, 3]
     again = train(quick_config(), out=stopped)
     assert _weights(again) == _weights(run)
-    assert again.metrics_path.read_bytes() == run.metrics_path.read_bytes()
+    assert repeating_metrics(again) == repeating_metrics(run)
     # A search of the run proposes what its layers may take now, and no more.
     narrowed = load_run(run).candidates
     assert narrowed.layers[1].weight == (6, 5, 4)
@@ -354,7 +358,7 @@ def test_run_killed_behind_its_last_step_notes_the_validation_once(trained_run, 
     with run.metrics_path.open("a") as file:
         file.write('{"step": 1')  # Torn.
     train(quick_config(), out=run.path)
-    assert run.metrics_path.read_bytes() == trained_run.metrics_path.read_bytes()
+    assert repeating_metrics(run) == repeating_metrics(trained_run)
 
 
 def test_a_finished_run_without_checkpoints_is_said_to_be_lost(tmp_path, refused):
@@ -447,7 +451,7 @@ def test_killed_run_goes_on_to_the_same_weights_and_metrics(tmp_path, monkeypatc
     assert json.loads(run.metrics_path.read_text().splitlines()[-1])["step"] == 13
     train(config, out=out)
     assert _weights(run) == _weights(whole)
-    assert run.metrics_path.read_bytes() == whole.metrics_path.read_bytes()
+    assert repeating_metrics(run) == repeating_metrics(whole)
 
 
 def test_interrupt_saves_and_leaves_a_whole_checkpoint(tmp_path):
@@ -493,6 +497,22 @@ def test_training_tells_an_observer_every_step_and_where_it_goes_on(tmp_path):
     stopped, rest = watcher.tasks
     assert (stopped.name, stopped.total, stopped.done) == ("training", 16, 5)
     assert rest.amounts == [5, *[1] * 11]
+    losses = [row for row in rows_of(RunDir(tmp_path / "run")) if "max_pass_ce" in row]
+    assert [row["step"] for row in losses] == [10, 16]
+    assert rest.said == [
+        f"max_pass_ce {row['max_pass_ce']:.3g}  random_ce {row['random_ce']:.3g}  "
+        f"random_kl {row['random_kl']:.3g}  {row['images_per_second']:,.0f} images/s"
+        for row in losses
+    ]
+
+
+def test_images_per_second_are_of_the_steps_since_the_row_before(tmp_path, monkeypatch):
+    """Validations and checkpoints between epochs do not count."""
+    clock = SimpleNamespace(perf_counter=partial(next, count(0, 2)))  # Every look takes 2 seconds.
+    monkeypatch.setattr(loop, "time", clock)
+    run = train(quick_config("train.validate_every_epochs=1"), out=tmp_path / "run")
+    paces = [row["images_per_second"] for row in rows_of(run) if "max_pass_ce" in row]
+    assert paces == [2 * 50 / 2, 6 * 50 / 2]  # Steps 9 and 10 of epoch 2, then six more.
 
 
 def write_images(folder, size):

@@ -38,7 +38,7 @@ DECIDING = {
 NOT_DECIDING = {
     "data.path", "data.num_workers",
     "train.validate_every_epochs", "train.checkpoint_every_epochs", "train.keep_checkpoints",
-    "train.rank_timeout_seconds",
+    "train.rank_timeout_seconds", "train.trackers", "train.explosion_factor",
     "eval.batch_size", "eval.recalibrate_images",
     "search.error_weight", "search.refine_share", "search.significance", "search.score",
     "search.images", "search.recalibrate_images", "search.finalists",

@@ -48,7 +48,7 @@ def features_by_hooks(task, images, policy):
 def test_gradients_hold_the_distortion_of_the_layers_at_their_fewest_bits(model, batch):
     task = task_of(2, f"train.distortion_weight={WEIGHT}", f"model.name={model}")
     images, labels = batch
-    losses = task.run_passes(engine_of(task), images, labels, step=5)
+    losses = task.run_passes(engine_of(task), images, labels, step=5).terms
     together = gradients(task)
     task.model.zero_grad()
     teacher, expected = features_by_hooks(task, images, task.candidates.largest)
@@ -105,15 +105,15 @@ def test_memory_is_bounded_and_what_is_left_out_is_said_once(batch, caplog):
     task = task_of(2, f"train.distortion_weight={WEIGHT}", "train.distortion_max_bytes=10000")
     engine = engine_of(task)
     for step in range(3):
-        losses = task.run_passes(engine, *batch, step=step)
+        losses = task.run_passes(engine, *batch, step=step).terms
         assert losses[KEPT_MEGABYTES] * 2**20 <= 10000
     assert caplog.text.count("do not fit into train.distortion_max_bytes 10000") == 1
 
 
 def test_without_weight_a_step_is_what_it_was(batch):
     off, on = task_of(2), task_of(2, "train.distortion_weight=1e-30")
-    without = floats(off.run_passes(engine_of(off), *batch, step=5))
-    with_it = floats(on.run_passes(engine_of(on), *batch, step=5))
+    without = floats(off.run_passes(engine_of(off), *batch, step=5).terms)
+    with_it = floats(on.run_passes(engine_of(on), *batch, step=5).terms)
     assert with_it.keys() - without.keys() == {"random_distortion", KEPT_MEGABYTES}
     assert without.items() <= with_it.items()
     for one, other in zip(gradients(off), gradients(on), strict=True):

@@ -14,7 +14,7 @@ from harness.training.supernet_task import shown_policies
 def test_gradients_are_the_sum_of_the_max_pass_and_k_random_passes(batch):
     images, labels = batch
     task = task_of(2)
-    losses = task.run_passes(engine_of(task), images, labels, step=5)
+    losses = task.run_passes(engine_of(task), images, labels, step=5).terms
     together = gradients(task)
     task.model.zero_grad()
     teacher = task.model(images, task.candidates.largest)
@@ -38,7 +38,7 @@ def test_gradients_are_the_sum_of_the_max_pass_and_k_random_passes(batch):
 
 def test_a_step_without_random_passes_has_no_terms_of_them(batch):
     task = task_of(0)
-    assert list(task.run_passes(engine_of(task), *batch, step=0)) == ["max_pass_ce"]
+    assert list(task.run_passes(engine_of(task), *batch, step=0).terms) == ["max_pass_ce"]
     assert all(p.grad is not None for p in task.model.parameters())  # In one pass.
 
 
@@ -55,9 +55,9 @@ def test_a_min_pass_is_one_more_with_the_smallest_candidates(batch, monkeypatch)
 
 def test_a_step_is_a_function_of_its_index(batch):
     task = task_of(2)
-    first = floats(task.run_passes(engine_of(task), *batch, step=7))
-    assert floats(task.run_passes(engine_of(task), *batch, step=7)) == first
-    assert floats(task.run_passes(engine_of(task), *batch, step=8)) != first
+    first = floats(task.run_passes(engine_of(task), *batch, step=7).terms)
+    assert floats(task.run_passes(engine_of(task), *batch, step=7).terms) == first
+    assert floats(task.run_passes(engine_of(task), *batch, step=8).terms) != first
 
 
 def test_passes_and_validation_follow_the_present_candidates(batch, monkeypatch):

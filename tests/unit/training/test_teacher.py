@@ -29,7 +29,7 @@ def weights(float_network, tmp_path):
 def test_every_pass_is_taught_by_it(batch, float_network, weights):
     images, labels = batch
     task = task_of(1, "train.teacher=resnet8", f"train.teacher_weights={weights}")
-    losses = task.run_passes(engine_of(task), images, labels, step=5)
+    losses = task.run_passes(engine_of(task), images, labels, step=5).terms
     together = gradients(task)
     task.model.zero_grad()
     teacher = float_network.eval()(images).detach()
@@ -50,8 +50,8 @@ def test_every_pass_is_taught_by_it(batch, float_network, weights):
 def test_it_is_no_part_of_the_model_and_stands_still(batch, float_network, weights):
     task = task_of(1, "train.teacher=resnet8", f"train.teacher_weights={weights}")
     assert task.model.state_dict().keys() == task_of(1).model.state_dict().keys()
-    first = task.run_passes(engine_of(task), *batch, step=5)
-    assert floats(task.run_passes(engine_of(task), *batch, step=5)) == floats(first)
+    first = task.run_passes(engine_of(task), *batch, step=5).terms
+    assert floats(task.run_passes(engine_of(task), *batch, step=5).terms) == floats(first)
     kept = task._teacher._model.state_dict()
     for name, value in float_network.state_dict().items():
         assert torch.equal(value, kept[name])

@@ -81,10 +81,10 @@ def test_dampening_begins_late_and_rises(batch):
     assert DAMPENING not in weight_at(0.5)
     assert 0 < weight_at(0.6)[DAMPENING] < weight_at(0.9)[DAMPENING] < 0.1
     task = task_of(2, "train.dampening_weight=0.1", "train.dampening_start=0.5")
-    plain = floats(task_of(2).run_passes(engine_of(task_of(2)), *batch, step=5))
-    early = floats(task.run_passes(engine_of(task), *batch, step=5, progress=0.2))
+    plain = floats(task_of(2).run_passes(engine_of(task_of(2)), *batch, step=5).terms)
+    early = floats(task.run_passes(engine_of(task), *batch, step=5, progress=0.2).terms)
     assert early == plain
-    late = floats(task.run_passes(engine_of(task), *batch, step=5, progress=0.9))
+    late = floats(task.run_passes(engine_of(task), *batch, step=5, progress=0.9).terms)
     assert late.keys() - plain.keys() == {DAMPENING}
     assert late[DAMPENING] > 0
 
@@ -92,7 +92,7 @@ def test_dampening_begins_late_and_rises(batch):
 def test_decay_at_two_bits_takes_the_place_of_the_other(batch):
     task = task_of(2, "train.weight_decay=0.01", "train.two_bit_weight_decay=0.0")
     other = task_of(2, "train.weight_decay=0.01")
-    losses = task.run_passes(engine_of(task), *batch, step=5)
+    losses = task.run_passes(engine_of(task), *batch, step=5).terms
     other.run_passes(engine_of(other), *batch, step=5)
     policies = [sample_policy(task.candidates, seed=3, step=5, pass_index=k) for k in range(2)]
     for index, layer in enumerate(task.model.layers):
