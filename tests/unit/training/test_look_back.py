@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from test_supernet_task import engine_of, task_of
+from supernet_tasks import engine_of, task_of
 from timm.layers import BatchNormAct2d
 from torch import nn
 
