@@ -56,7 +56,8 @@ def test_exact_p_value_of_many_images_is_that_of_scipy(only_first, only_second):
     if only_first + only_second:
         theirs = stats.binomtest(only_first, only_first + only_second).pvalue
         ours = mcnemar_p(only_first, only_second, is_mid_p=False)
-        assert ours == pytest.approx(theirs, rel=1e-7, abs=1e-300)
+        # So far out, the two add up logarithms that round apart.
+        assert ours == pytest.approx(theirs, rel=1e-7, abs=1e-200)
 
 
 def test_p_values_of_a_published_table():
