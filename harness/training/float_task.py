@@ -11,6 +11,7 @@ from harness.run.config import Config
 from harness.runtime import seed_everything
 from harness.training.engine import Engine
 from harness.training.losses import PassContext, evaluate_terms, float_terms
+from harness.training.mixing import BatchMixing
 from harness.training.task import Task
 from harness.training.weights_origin import check_origin
 
@@ -46,11 +47,18 @@ class FloatTask(Task):
         self._config = config
         self._splits = splits
         self._terms = float_terms(smoothing=config.train.label_smoothing)
+        self._mixing = BatchMixing(
+            config.train,
+            num_classes=splits.num_classes,
+            seed=config.seed,
+            rank=accelerator.process_index,
+        )
 
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
     ) -> dict[str, Tensor]:
         """Run the only pass."""
+        images, labels = self._mixing(images, labels, step=step)
         with engine.one_pass(is_last=True):
             context = PassContext(logits=engine.model(images), labels=labels)
             loss, values = evaluate_terms(self._terms, context)

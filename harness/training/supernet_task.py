@@ -42,6 +42,7 @@ from harness.training.losses import (
     max_pass_terms,
     random_pass_terms,
 )
+from harness.training.mixing import BatchMixing
 from harness.training.policy_sampler import sample_policy
 from harness.training.task import Task
 from harness.training.teacher import build_teacher
@@ -109,6 +110,12 @@ class SupernetTask(Task):
         self._max_pass_terms = max_pass_terms(
             smoothing=config.train.label_smoothing, is_taught=self._teacher is not None
         )
+        self._mixing = BatchMixing(
+            config.train,
+            num_classes=splits.num_classes,
+            seed=config.seed,
+            rank=accelerator.process_index,
+        )
         self._named_dead: set[str] = set()
         self._has_said_what_is_left_out = False
         self._acts = self._epochs_of_acts()
@@ -117,6 +124,7 @@ class SupernetTask(Task):
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
     ) -> dict[str, Tensor]:
         """Run the planned passes in order; a term's value is the mean over the passes with it."""
+        images, labels = self._mixing(images, labels, step=step)
         planned = self._plan(step, progress)
         features = self._features(planned)
         counts = Counter(term.name for one in planned for term in one.terms)
