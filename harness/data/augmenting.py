@@ -110,7 +110,7 @@ def augmentation(
 
 
 class _TensorAugmentation:
-    """On uint8 tensors, JPEG files decoded straight into them; half the time of the other way."""
+    """On uint8 tensors, JPEG files decoded straight into them: 0.6 of the other's time."""
 
     def __init__(
         self,

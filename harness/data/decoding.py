@@ -92,7 +92,8 @@ def _decode_upright_jpeg(entry: Any) -> Tensor | None:
     content = entry.get("bytes")
     try:
         whole = read_bytes(Path(entry["path"]), limit=None) if content is None else content
-        with Image.open(io.BytesIO(whole)) as header:
+        # No other form is tried: Pillow would ask some of its plugins before that of JPEG.
+        with Image.open(io.BytesIO(whole), formats=("JPEG",)) as header:
             if header.format != "JPEG" or header.mode not in ("L", "RGB"):
                 return None
             if header.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:

@@ -44,7 +44,7 @@ class EncodedImages:
             yield decode_image(entry, place=place, significant_bits=bits).convert("RGB")
 
     def decode_tensors(self, numbers: Sequence[int]) -> Iterator[Tensor]:
-        """Yield what `decode` does as uint8 (3, H, W); JPEG files in two thirds of the time.
+        """Yield what `decode` does as uint8 (3, H, W); JPEG files in 0.75 of the time.
 
         Raises:
             DataError: An image cannot be decoded.

@@ -97,8 +97,8 @@ class DataConfig(Section):
     augment_by: Annotated[Literal["torchvision", "pillow"], Since(format=5, before="pillow")] = (
         "torchvision"
     )
-    """What decodes and crops training images that are not held in memory. `torchvision` takes half
-    the time (docs/results/loader.md); `pillow` is as until format 4: the same crops, in whose
+    """What decodes and crops training images that are not held in memory. `torchvision` takes 0.6
+    of the time (docs/results/loader.md); `pillow` is as until format 4: the same crops, in whose
     interpolation one pixel in seventy comes out a level of 255 higher or lower."""
     train_split: str = "train"
     """Name of the hub set's or folder's training split."""
