@@ -72,12 +72,20 @@ class AugmentedImages(Dataset[Batch]):
             return error
 
 
-def train_batches(split: ImageSplit, *, batch_size: int, seed: int) -> DataLoader[Batch]:
+def train_batches(
+    split: ImageSplit, *, batch_size: int, seed: int, pin_memory: bool = False
+) -> DataLoader[Batch]:
     """Return shuffled, augmented batches; the last short one is dropped.
 
     Order and augmentation of image i in epoch e are pure functions of (seed, e, i), on any number
     of ranks and worker processes. Prepared by Accelerate, rank r of w takes batches r, r + w, ...;
     its `set_epoch` reaches the order. Call that before `skip_first_batches`.
+
+    Args:
+        split: The training images.
+        batch_size: Images of one batch.
+        seed: Decides order and augmentation.
+        pin_memory: Whether batches lie where a GPU copies from while others are computed with.
 
     Raises:
         DataError: There are fewer images than one batch takes.
@@ -94,6 +102,7 @@ def train_batches(split: ImageSplit, *, batch_size: int, seed: int) -> DataLoade
         collate_fn=as_is,
         num_workers=split.num_workers,
         persistent_workers=split.num_workers > 0,
+        pin_memory=pin_memory,
         # An own generator: iterating must not advance the global one.
         generator=torch.Generator(),
     )

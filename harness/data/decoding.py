@@ -5,12 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+import torch
+from PIL import ExifTags, Image, ImageOps
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from harness.errors import DataError
 from harness.run.files import read_bytes
 
 BITS_OF_A_BYTE, STORED_BITS = 8, 16
+UPRIGHT = 1
+"""Orientation, in EXIF's numbers, of an image that lies as it is stored."""
 
 
 def is_gray(image: Image.Image) -> bool:
@@ -39,7 +45,8 @@ def decode_image(entry: Any, *, place: str, significant_bits: int | None) -> Ima
         whole = read_bytes(Path(path), limit=None) if content is None else content
         with Image.open(io.BytesIO(whole)) as opened:
             stored_as = _raw_mode(opened)
-            image = ImageOps.exif_transpose(opened)
+            ImageOps.exif_transpose(opened, in_place=True)
+            image: Image.Image = opened
     except Exception as error:  # Damaged bytes lead the plugins of Pillow to any class.
         why = _reason(error)
         raise DataError(f"{place} cannot be decoded: {why}; replace or remove it") from None
@@ -57,6 +64,46 @@ def decode_image(entry: Any, *, place: str, significant_bits: int | None) -> Ima
             "data.significant_bits to 16 if the values fill 16 bits, or convert the images to 8"
         )
     return image
+
+
+def decode_tensor(entry: Any, *, place: str, significant_bits: int | None) -> Tensor:
+    """Return what `decode_image` does as RGB, uint8 (3, H, W).
+
+    An upright JPEG file is decoded straight into the tensor, by libjpeg-turbo as Pillow does and
+    into the same values where both were built with the same version of it.
+
+    Args:
+        entry: What an undecoded image column holds: a mapping with `bytes`, `path` or both.
+        place: Which image it is, for the message.
+        significant_bits: As `decode_image` takes them.
+
+    Raises:
+        DataError: The image cannot be decoded, or nobody can tell what its values mean.
+    """
+    pixels = _decode_upright_jpeg(entry or {})
+    if pixels is None:
+        image = decode_image(entry, place=place, significant_bits=significant_bits)
+        pixels = pil_to_tensor(image.convert("RGB"))
+    return pixels
+
+
+def _decode_upright_jpeg(entry: Any) -> Tensor | None:
+    """Return the RGB values of a JPEG file; None for all that Pillow has to judge."""
+    content = entry.get("bytes")
+    try:
+        whole = read_bytes(Path(entry["path"]), limit=None) if content is None else content
+        # No other form is tried: Pillow would ask some of its plugins before that of JPEG.
+        with Image.open(io.BytesIO(whole), formats=("JPEG",)) as header:
+            if header.format != "JPEG" or header.mode not in ("L", "RGB"):
+                return None
+            if header.getexif().get(ExifTags.Base.Orientation, UPRIGHT) != UPRIGHT:
+                return None
+        # A copy: PyTorch warns of memory that cannot be written.
+        encoded = torch.frombuffer(bytearray(whole), dtype=torch.uint8)
+        pixels: Tensor = decode_jpeg(encoded, ImageReadMode.RGB)
+    except Exception:  # Pillow says what is wrong with it.
+        return None
+    return pixels
 
 
 def _reason(error: Exception) -> str:

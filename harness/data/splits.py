@@ -8,10 +8,11 @@ import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD, create_transform
 from torch import Tensor
 
+from harness.data.augmenting import augmentation, rand_augment
 from harness.data.choice import Parts, choose_rows
 from harness.data.encoded import EncodedImages
 from harness.data.identity import identify
-from harness.data.images import DecodedSplit, ImageSplit, MemorySplit
+from harness.data.images import Changes, DecodedSplit, ImageSplit, MemorySplit
 from harness.data.pixels import read_small_images
 from harness.data.reading import EvalReader
 from harness.data.sources import load_source
@@ -126,18 +127,24 @@ def _hold_in_memory(
     identities: Mapping[str, SplitIdentity],
 ) -> Splits:
     mean, std = channel_statistics(pixels["train"])
+    num_channels, height, width = pixels["train"].shape[1:]
+    changes = Changes(
+        crop_padding=config.crop_padding,
+        horizontal_flip=config.horizontal_flip,
+        rand_augment=rand_augment(config.rand_augment, image_size=(height, width), mean=mean),
+    )
     splits = {
         split: MemorySplit(
             pixels[split],
             labels=parts.labels[split],
             mean=mean,
             std=std,
-            crop_padding=config.crop_padding,
-            horizontal_flip=config.horizontal_flip,
+            changes=changes,
+            # Crops and flips of a batch cost less than to hand it from process to process.
+            num_workers=config.num_workers if config.rand_augment else 0,
         )
         for split in parts.selections
     }
-    num_channels, height, width = pixels["train"].shape[1:]
     return Splits(
         **splits,
         num_classes=len(parts.columns.class_names),
@@ -153,14 +160,17 @@ def _hold_in_memory(
 def _decode_as_needed(
     parts: Parts, config: DataConfig, image_size: int, identities: Mapping[str, SplitIdentity]
 ) -> Splits:
-    shape = (3, image_size, image_size)
+    size = (image_size, image_size)
     normalisation = {"mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
-    flip = 0.5 if config.horizontal_flip else 0.0
-    train_transform = create_transform(
-        shape, is_training=True, hflip=flip, color_jitter=None, **normalisation
+    augment = augmentation(
+        config.augment_by,
+        image_size=size,
+        horizontal_flip=config.horizontal_flip,
+        rand_augment=rand_augment(config.rand_augment, image_size=size, mean=IMAGENET_DEFAULT_MEAN),
+        **normalisation,
     )
     # Without normalising, pixels come out as bytes, a quarter of the memory to keep and to send.
-    eval_transform = create_transform(shape, is_training=False, normalize=False)
+    eval_transform = create_transform((3, *size), is_training=False, normalize=False)
     images = {
         split: EncodedImages(
             selection,
@@ -174,7 +184,7 @@ def _decode_as_needed(
     reader = EvalReader(images, num_workers=config.num_workers)
     splits = {
         split: DecodedSplit(
-            split, labels=labels, reader=reader, train_transform=train_transform, **normalisation
+            split, labels=labels, reader=reader, augmentation=augment, **normalisation
         )
         for split, labels in parts.labels.items()
     }
@@ -182,7 +192,7 @@ def _decode_as_needed(
         **splits,
         num_classes=len(parts.columns.class_names),
         in_channels=3,
-        image_size=(image_size, image_size),
+        image_size=size,
         mean=IMAGENET_DEFAULT_MEAN,
         std=IMAGENET_DEFAULT_STD,
         class_names=parts.columns.class_names,

@@ -8,12 +8,13 @@ A new setting is marked with the format that brings it and with how runs went wi
 
 import json
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from typing_extensions import Self
 
 from harness.errors import ConfigError, short
@@ -36,6 +37,13 @@ logger = logging.getLogger(__name__)
 
 Score = Literal["kl", "cross_entropy", "errors"]
 """What proposals of a search are compared by."""
+
+
+RAND_AUGMENT = re.compile(
+    r"rand(-(m\d+|n[1-9]|p(0(\.\d+)?|1(\.0+)?)|mstd\d+(\.\d+)?|mmax[1-9]\d*|inc[01]"
+    r"|t(weights|3a|3aw)))*"
+)
+"""What timm reads in `data.rand_augment`; it passes over some mistakes and dies of others."""
 
 
 class ModelConfig(Section):
@@ -83,6 +91,15 @@ class DataConfig(Section):
     """Small images: pixels of zero padding before a random crop back to size; 0 turns it off."""
     horizontal_flip: bool = False
     """Flip half of the training images left to right."""
+    rand_augment: Annotated[str | None, Since(format=5, before=None)] = None
+    """RandAugment (arXiv 1909.13719) of training images, after crop and flip, as timm writes it:
+    `rand-m9-mstd0.5-inc1`; null leaves it out."""
+    augment_by: Annotated[Literal["torchvision", "pillow"], Since(format=5, before="pillow")] = (
+        "torchvision"
+    )
+    """What decodes and crops training images that are not held in memory. `torchvision` takes 0.6
+    of the time (docs/results/loader.md); `pillow` is as until format 4: the same crops, in whose
+    interpolation one pixel in seventy comes out a level of 255 higher or lower."""
     train_split: str = "train"
     """Name of the hub set's or folder's training split."""
     test_split: str = "test"
@@ -93,7 +110,19 @@ class DataConfig(Section):
     """How many bits of images that store 16 per channel hold the value (12 from many cameras); null
     takes all 16, and refuses an image whose highest bit is unused."""
     num_workers: Annotated[int, DECIDES_NO_WEIGHTS] = Field(default=0, ge=0, le=256)
-    """Processes that decode images; sets small enough to be held in memory need none."""
+    """Processes that decode images; sets small enough to be held in memory need them for
+    `rand_augment` alone."""
+
+    @field_validator("rand_augment")
+    @classmethod
+    def _check_rand_augment(cls, policy: str | None) -> str | None:
+        if policy is not None and not RAND_AUGMENT.fullmatch(policy):
+            raise ValueError(
+                "this is no RandAugment of timm, which is rand, then parts as -m9 (magnitude), -n2 "
+                "(operations), -p0.5, -mstd0.5, -mmax10, -inc1, -tweights; write it as "
+                "rand-m9-mstd0.5-inc1, or null"
+            )
+        return policy
 
     @model_validator(mode="after")
     def _check_share(self) -> Self:

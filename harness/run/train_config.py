@@ -42,6 +42,12 @@ class TrainConfig(Section):
     """Epochs of linear warm-up before the cosine (paper: 5)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Label smoothing of the cross entropy in the max pass."""
+    mixup: Annotated[float, Since(format=5, before=0.0)] = Field(default=0.0, ge=0)
+    """Mixup (arXiv 1710.09412) of every batch with itself in reverse order, labels included: both
+    parameters of the beta distribution of their shares (timm: 0.2 to 0.8); 0 leaves it out."""
+    cutmix: Annotated[float, Since(format=5, before=0.0)] = Field(default=0.0, ge=0)
+    """The same for CutMix (arXiv 1905.04899), which pastes a rectangle (timm: 1.0). Beside mixup,
+    each batch takes one of the two by the toss of a coin."""
     distortion_weight: Annotated[float, Since(format=5, before=0.0)] = Field(default=0.0, ge=0)
     """Weight of information distortion mitigation (arXiv 2401.01543, section 3.3; paper: 0.01): the
     mean squared error, summed over layers at their smallest weight candidate, of the feature behind
@@ -97,6 +103,15 @@ class TrainConfig(Section):
     )
     """Longest wait of a process for another of the same run, in training, search and evaluation:
     those that work end when one was stopped or hangs. Longer than rank 0 takes to save."""
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Self:
+        if (self.mixup or self.cutmix) and self.batch_size % 2:
+            raise ValueError(
+                f"batch_size {self.batch_size} is odd, train.mixup and train.cutmix mix pairs of "
+                "images; make it even or set both to 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_teacher(self) -> Self:

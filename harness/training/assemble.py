@@ -62,7 +62,12 @@ def assemble(
     task.model.to(accelerator.device)
     # Before all that looks at the parameters' memory: gradients and moments are laid out like it.
     lay_channels_last(task.model)
-    loader: Any = train_batches(splits.train, batch_size=config.train.batch_size, seed=config.seed)
+    loader: Any = train_batches(
+        splits.train,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        pin_memory=accelerator.device.type == "cuda",
+    )
     if checkpoint is None:
         # Before the averaged weights, which begin as a copy of the network.
         task.calibrate()
@@ -107,6 +112,8 @@ def prepare_engine(
     Raises:
         ConfigError: The launcher was given settings that this training cannot keep to.
     """
+    # A batch in pinned memory is then sent while the steps before it are computed.
+    accelerator.dataloader_config.non_blocking = True
     if accelerator.distributed_type is not DistributedType.DEEPSPEED:
         return prepare(accelerator, model, loader, optimizer)
     from harness.training.zero import prepare_zero  # DeepSpeed takes seconds to import.

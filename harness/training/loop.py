@@ -27,6 +27,7 @@ from harness.training.metrics import (
     MetricsLog,
     epoch_of_step,
 )
+from harness.training.mixing import BatchMixing
 from harness.training.optim import learning_rate_factor, set_learning_rates
 from harness.training.state import TrainingState
 from harness.training.trackers import close_trackers, start_trackers
@@ -68,6 +69,12 @@ class Loop:
         self._loader = loader
         self._metrics = MetricsLog(run.metrics_path, mode=config.train.mode)
         assert state.data is not None, "a run knows its images"
+        self._mixing = BatchMixing(
+            config.train,
+            num_classes=len(state.data.class_names),
+            seed=config.seed,
+            rank=accelerator.process_index,
+        )
         self._guard = LossGuard(
             accelerator,
             explain=self._explain,
@@ -169,6 +176,8 @@ class Loop:
         )
         set_learning_rates(engine.optimizer, train_config, factor=factor)
         seed_step(self._config.seed, state.step, rank=self._accelerator.process_index)
+        # Here, so that whatever looks back at a step has what its passes were given.
+        images, labels = self._mixing(images, labels, step=state.step)
         with engine.adding_up():
             progress = state.step / self._total_steps
             losses = state.task.run_passes(

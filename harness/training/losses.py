@@ -27,7 +27,7 @@ class PassContext:
     logits: Tensor
     """Of this pass, (N, classes)."""
     labels: Tensor
-    """(N,)."""
+    """Class indices, (N,), or, of mixed images, the share of each class, float (N, classes)."""
     teacher_logits: Tensor | None = None
     """Detached, (N, classes): of the external teacher, else of the max pass of the same step, which
     then has none itself."""
@@ -60,7 +60,11 @@ class LossTerm:
 
 
 def cross_entropy(context: PassContext, *, smoothing: float = 0.0) -> Tensor:
-    """Return the cross entropy with the labels, the mean over the batch in nats."""
+    """Return the cross entropy with the labels, the mean over the batch in nats.
+
+    Shares of classes are smoothed here as class indices are, so whoever mixes leaves them as they
+    are. To smooth first and mix then, as timm does, gives the same shares.
+    """
     return F.cross_entropy(context.logits, context.labels, label_smoothing=smoothing)
 
 

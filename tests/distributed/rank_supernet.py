@@ -30,7 +30,7 @@ def supernet_and_split(num_images: int) -> tuple[Supernet, MemorySplit]:
     split = MemorySplit(
         torch.randint(0, 256, (num_images, 1, 8, 8), dtype=torch.uint8),
         labels=torch.randint(0, 10, (num_images,)),
-        mean=[0.5], std=[0.5], crop_padding=0, horizontal_flip=False,
+        mean=[0.5], std=[0.5],
     )  # fmt: skip
     with torch.no_grad():
         fit_step_sizes(supernet, split.read(range(50))[0])

@@ -32,7 +32,7 @@ def supernet_and_split() -> tuple[Supernet, MemorySplit]:
     split = MemorySplit(
         torch.randint(0, 256, (50, 1, 8, 8), dtype=torch.uint8),
         labels=torch.randint(0, 10, (50,)),
-        mean=[0.5], std=[0.5], crop_padding=0, horizontal_flip=False,
+        mean=[0.5], std=[0.5],
     )  # fmt: skip
     supernet = convert(model, network).eval()
     # Steps of 1 would round all features to nothing, and every policy would be the same.

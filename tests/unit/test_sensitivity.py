@@ -28,7 +28,7 @@ def supernet_and_split(*, number: int = 60) -> tuple[Supernet, MemorySplit]:
     split = MemorySplit(
         torch.randint(0, 256, (number, 1, 8, 8), dtype=torch.uint8),
         labels=torch.randint(0, 10, (number,)),
-        mean=[0.5], std=[0.5], crop_padding=0, horizontal_flip=False,
+        mean=[0.5], std=[0.5],
     )  # fmt: skip
     supernet = convert(model, network)
     images, _ = split.read(range(number))

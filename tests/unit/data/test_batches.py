@@ -5,7 +5,7 @@ import torch
 from accelerate.data_loader import BatchSamplerShard, prepare_data_loader, skip_first_batches
 
 from harness.data import Draw, eval_batches, load_splits, train_batches
-from harness.data.images import MemorySplit
+from harness.data.images import Changes, MemorySplit
 from harness.errors import DataError
 from harness.run.config import DataConfig
 
@@ -62,8 +62,7 @@ def test_augmentation_is_every_shift_and_flip_of_the_padded_image():
         labels=torch.zeros(400, dtype=torch.int64),
         mean=[0.0],
         std=[1 / 255],
-        crop_padding=1,
-        horizontal_flip=True,
+        changes=Changes(crop_padding=1, horizontal_flip=True),
     )
     padded = torch.nn.functional.pad(pixels[0], (1, 1, 1, 1))
     windows = [padded[:, y : y + 3, x : x + 4] for y in range(3) for x in range(3)]

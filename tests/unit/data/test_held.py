@@ -16,7 +16,7 @@ def split() -> MemorySplit:
     return MemorySplit(
         torch.randint(0, 256, (110, 3, 4, 4), dtype=torch.uint8, generator=generator),
         labels=torch.randint(0, 5, (110,), generator=generator),
-        mean=[0.5], std=[0.5], crop_padding=0, horizontal_flip=False,
+        mean=[0.5], std=[0.5],
     )  # fmt: skip
 
 
