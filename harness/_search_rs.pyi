@@ -27,6 +27,7 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "optimal_policies",
+    "use_openmp",
 ]
 
 DEFAULT_EVALUATIONS: Final[int]
@@ -461,4 +462,11 @@ def optimal_policies(
         BudgetError: no policy meets a budget.
         NetworkError: ties join too many layers.
         ScoreError: the values are not one for each pair, or one is not finite.
+    """
+
+def use_openmp(address: int, /) -> None:
+    """Have the kernels run on the threads of an OpenMP library, best that of torch.
+
+    `address` is that of its `GOMP_parallel`; the library must stay loaded. The first call counts.
+    Before it, and where `threads` is 1, the calling thread does all the work.
     """

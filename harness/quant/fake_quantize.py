@@ -20,6 +20,7 @@ from torch.autograd.function import FunctionCtx
 from torch.autograd.graph import saved_tensors_hooks
 
 from harness import _search_rs
+from harness.quant.openmp import share_torch_threads
 
 MIN_STEP_SIZE = float(np.float32(1e-7))
 """Step sizes are at least this, so that a division never meets zero; as float32 holds it."""
@@ -29,6 +30,9 @@ SHORT_TYPES = (torch.bfloat16, torch.float16)
 
 NCHW_DIMS = 4
 """Dimensions of a tensor of feature maps or of a convolution's weight."""
+
+
+share_torch_threads()
 
 
 class Level(NamedTuple):

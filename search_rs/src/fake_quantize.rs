@@ -12,6 +12,8 @@
 
 use pulp::{Arch, NullaryFnOnce};
 
+use crate::threads;
+
 /// Numbers that are summed in float32 before their sum is added in float64.
 const STRETCH: usize = 1024;
 
@@ -19,7 +21,7 @@ const STRETCH: usize = 1024;
 const LANES: usize = 16;
 
 /// Fewer numbers than this are not worth another thread.
-const PER_THREAD: usize = 32 * STRETCH;
+const PER_THREAD: usize = 8 * STRETCH;
 
 /// The grid of one bit-width.
 #[derive(Debug, Clone, Copy)]
@@ -68,21 +70,13 @@ impl Grid {
 /// Both are of one length; numbers beyond the shorter one are left alone.
 pub fn forward(x: &[f32], out: &mut [f32], grid: Grid, threads: usize) {
     let part = part_length(x.len(), threads);
-    if part >= x.len() {
-        return forward_part(x, out, grid);
-    }
-    rayon::scope(|scope| {
-        for (x, out) in x.chunks(part).zip(out.chunks_mut(part)) {
-            scope.spawn(move |_| forward_part(x, out, grid));
-        }
-    });
-}
-
-fn forward_part(x: &[f32], out: &mut [f32], grid: Grid) {
-    Arch::new().dispatch(|| {
-        for (x, out) in x.iter().zip(out) {
-            *out = grid.quantized(*x);
-        }
+    let parts = x.chunks(part).zip(out.chunks_mut(part)).collect();
+    threads::run(parts, threads, |(x, out): (&[f32], &mut [f32])| {
+        Arch::new().dispatch(|| {
+            for (x, out) in x.iter().zip(out) {
+                *out = grid.quantized(*x);
+            }
+        });
     });
 }
 
@@ -100,22 +94,17 @@ pub fn backward(
 ) -> f64 {
     let part = part_length(x.len(), threads);
     let mut sums = vec![0.0; x.len().div_ceil(STRETCH)];
-    if part >= x.len() {
-        backward_part(upstream, x, grad_x, &mut sums, grid);
-    } else {
-        rayon::scope(|scope| {
-            let inputs = upstream.chunks(part).zip(x.chunks(part));
-            let outputs = grad_x.chunks_mut(part).zip(sums.chunks_mut(part / STRETCH));
-            for ((upstream, x), (grad_x, sums)) in inputs.zip(outputs) {
-                scope.spawn(move |_| backward_part(upstream, x, grad_x, sums, grid));
-            }
-        });
-    }
+    let inputs = upstream.chunks(part).zip(x.chunks(part));
+    let outputs = grad_x.chunks_mut(part).zip(sums.chunks_mut(part / STRETCH));
+    let parts = inputs.zip(outputs).map(|((upstream, x), (grad_x, sums))| Backward {
+        upstream,
+        x,
+        grad_x,
+        sums,
+        grid,
+    });
+    threads::run(parts.collect(), threads, |part: Backward<'_>| Arch::new().dispatch(part));
     sums.iter().sum()
-}
-
-fn backward_part(upstream: &[f32], x: &[f32], grad_x: &mut [f32], sums: &mut [f64], grid: Grid) {
-    Arch::new().dispatch(Backward { upstream, x, grad_x, sums, grid });
 }
 
 /// What one thread does of `backward`. A closure of this size would not be compiled into the code
@@ -181,17 +170,9 @@ impl Oscillation {
 pub fn dampening(weights: &[f32], oscillation: Oscillation, threads: usize) -> f64 {
     let part = part_length(weights.len(), threads);
     let mut sums = vec![0.0; weights.len().div_ceil(STRETCH)];
-    if part >= weights.len() {
-        Arch::new().dispatch(Dampening { weights, sums: &mut sums, oscillation });
-    } else {
-        rayon::scope(|scope| {
-            for (weights, sums) in weights.chunks(part).zip(sums.chunks_mut(part / STRETCH)) {
-                scope.spawn(move |_| {
-                    Arch::new().dispatch(Dampening { weights, sums, oscillation });
-                });
-            }
-        });
-    }
+    let parts = weights.chunks(part).zip(sums.chunks_mut(part / STRETCH));
+    let parts = parts.map(|(weights, sums)| Dampening { weights, sums, oscillation });
+    threads::run(parts.collect(), threads, |part: Dampening<'_>| Arch::new().dispatch(part));
     sums.iter().sum()
 }
 
@@ -229,21 +210,14 @@ pub fn dampening_backward(
     factor: f32,
     threads: usize,
 ) {
-    let run = |weights: &[f32], grads: &mut [f32]| {
+    let part = part_length(weights.len(), threads);
+    let parts = weights.chunks(part).zip(grads.chunks_mut(part)).collect();
+    threads::run(parts, threads, |(weights, grads): (&[f32], &mut [f32])| {
         Arch::new().dispatch(|| {
             for (weight, grad) in weights.iter().zip(grads) {
                 *grad = 2.0 * factor * oscillation.distance(*weight);
             }
         });
-    };
-    let part = part_length(weights.len(), threads);
-    if part >= weights.len() {
-        return run(weights, grads);
-    }
-    rayon::scope(|scope| {
-        for (weights, grads) in weights.chunks(part).zip(grads.chunks_mut(part)) {
-            scope.spawn(move |_| run(weights, grads));
-        }
     });
 }
 
@@ -262,7 +236,7 @@ fn sum_of(parts: &[f32; STRETCH]) -> f64 {
 /// Return how many numbers a thread takes: whole stretches.
 fn part_length(len: usize, threads: usize) -> usize {
     let threads = threads.min(len / PER_THREAD).max(1);
-    len.div_ceil(threads).next_multiple_of(STRETCH)
+    len.div_ceil(threads).next_multiple_of(STRETCH).max(STRETCH)
 }
 
 #[cfg(test)]

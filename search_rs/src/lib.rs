@@ -39,6 +39,8 @@ pub mod session;
 pub mod strategy;
 /// What a layer costs at each pair of its candidates.
 pub mod table;
+/// Work in parts, on torch's threads.
+pub mod threads;
 /// What a search did, step by step, and what came out.
 pub mod trace;
 

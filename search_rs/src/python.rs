@@ -37,7 +37,7 @@ mod module {
     };
     #[pymodule_export]
     use super::fake_quantize::{
-        dampening, dampening_backward, fake_quantize, fake_quantize_backward,
+        dampening, dampening_backward, fake_quantize, fake_quantize_backward, use_openmp,
     };
     #[pymodule_export]
     use super::network::{PyLayer, PyNetwork};

@@ -5,6 +5,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::fake_quantize::{self as core, Grid, Oscillation, backward, forward};
+use crate::threads;
 
 /// A step size with the smallest and largest code, as Python hands them over.
 type GridNumbers = (f32, f32, f32);
@@ -116,4 +117,18 @@ pub(super) fn dampening_backward(
     check_lengths(&[weights.len(), slopes.len()])?;
     py.detach(|| core::dampening_backward(weights, slopes, oscillation, factor, threads));
     Ok(())
+}
+
+/// Have the kernels run on the threads of an OpenMP library, best that of torch.
+///
+/// `address` is that of its `GOMP_parallel`; the library must stay loaded. The first call counts.
+/// Before it, and where `threads` is 1, the calling thread does all the work.
+#[pyfunction]
+#[pyo3(signature = (address, /))]
+pub(super) fn use_openmp(address: usize) {
+    #[expect(unsafe_code, reason = "only the caller knows what lies there")]
+    // SAFETY: said above to whoever calls it.
+    unsafe {
+        threads::use_openmp(address);
+    }
 }
