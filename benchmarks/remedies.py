@@ -172,7 +172,7 @@ def one_norm() -> Iterator[None]:
     plain_row = QuantizedLayer.row
 
     def row(self: QuantizedLayer, weight_bits: int, act_bits: int, *, norm: int) -> LayerRow:
-        return plain_row(self, weight_bits, act_bits, norm=0 * norm)
+        return plain_row(self, weight_bits, act_bits, norm=0)
 
     def make(plain: WeightAt) -> WeightAt:
         def corrected(layer: QuantizedLayer, weight: Tensor, level: Level | None) -> Tensor:

@@ -72,7 +72,7 @@ def augment_arrays(
         transform: Keeps size and channels, draws from the generators of Python and NumPy.
     """
     augmented = np.empty_like(pixels)
-    with _global_draws_kept():
+    with global_draws_kept():
         for place, seed in enumerate(seeds.tolist()):
             _seed_global_draws(seed)
             image = transform(_as_image(pixels[place]))
@@ -130,7 +130,7 @@ class _TensorAugmentation:
         self, images: EncodedImages, numbers: Sequence[int], seeds: NDArray[np.uint64]
     ) -> list[Tensor]:
         """Return augmented images, normalised in the steps of evaluation."""
-        with _global_draws_kept():
+        with global_draws_kept():
             pixels = map(self._augmented, images.decode_tensors(numbers), seeds.tolist())
             return [
                 one.to(torch.float32).div_(255).sub_(self._mean).div_(self._std) for one in pixels
@@ -177,7 +177,7 @@ class _PillowAugmentation:
     ) -> list[Tensor]:
         """Return augmented images, normalised."""
         augmented = []
-        with _global_draws_kept(), torch.random.fork_rng(devices=[]):
+        with global_draws_kept(), torch.random.fork_rng(devices=[]):
             for image, seed in zip(images.decode(numbers), seeds.tolist(), strict=True):
                 _seed_global_draws(seed)
                 torch.manual_seed(seed)
@@ -204,7 +204,7 @@ def _seed_global_draws(seed: int) -> None:
 
 
 @contextmanager
-def _global_draws_kept() -> Iterator[None]:
+def global_draws_kept() -> Iterator[None]:
     """Put the generators of Python and NumPy back after the block."""
     python_state = random.getstate()
     numpy_state = np.random.get_state()  # noqa: NPY002

@@ -9,6 +9,7 @@ from timm.data.mixup import Mixup
 from torch import Tensor
 
 from harness.data import draws
+from harness.data.augmenting import global_draws_kept
 from harness.run.config import TrainConfig
 
 
@@ -50,10 +51,7 @@ class BatchMixing:
         if self._mixup is None:
             return images, labels
         key = np.random.SeedSequence([draws.MIXING, self._seed, step, self._rank])
-        state = np.random.get_state()  # noqa: NPY002 - timm draws from the global generator.
-        np.random.seed(key.generate_state(1))  # noqa: NPY002
-        try:
+        with global_draws_kept():
+            np.random.seed(key.generate_state(1))  # noqa: NPY002 - timm draws from the global one.
             mixed: tuple[Tensor, Tensor] = self._mixup(images.clone(), labels)
-        finally:
-            np.random.set_state(state)  # noqa: NPY002
         return mixed
