@@ -36,6 +36,17 @@ LAST_OF_COUNTS = 3
 LAST_WITHOUT_EXACT_CLIP_ENDS = 2
 """Last format whose runs were recorded before."""
 
+LAST_WITHOUT_TERMS = 4
+"""Last format without the bit-width scheduler and the loss terms of `TERMS_AND_SCHEDULER`."""
+
+TERMS_AND_SCHEDULER = (
+    "train.bit_scheduler=true",
+    "train.distortion_weight=0.01",
+    "train.dampening_weight=0.1",
+    "train.two_bit_weight_decay=0.0001",
+)
+"""What `with_terms`, a stopped run beside the other two, has on top of their settings."""
+
 RECORDED_KERNELS = "153a81de54f2d7d7"
 """`kernels()` of the machine that recorded: there, floats must be equal to the last bit."""
 

@@ -18,7 +18,9 @@ from golden_files import (
     LAST_CHECKPOINT_FORMAT,
     LAST_OF_COUNTS,
     LAST_WITHOUT_EXACT_CLIP_ENDS,
+    LAST_WITHOUT_TERMS,
     RUNS,
+    TERMS_AND_SCHEDULER,
     golden,
     is_recording_machine,
     made_up_errors,
@@ -50,6 +52,7 @@ from harness.training.resume import decide_start
 from harness.training.trainer import train
 
 COUNTED = [version for version in sorted(RUNS) if version <= LAST_OF_COUNTS]
+WITH_TERMS = [version for version in sorted(RUNS) if version > LAST_WITHOUT_TERMS]
 SCORED = [version for version in sorted(RUNS) if version > LAST_OF_COUNTS]
 EMA = "checkpoints/step_00000020/ema.safetensors"
 
@@ -182,6 +185,30 @@ def test_old_run_goes_on_under_other_settings_that_decide_no_weights(tiny, stopp
         check_configuration(checkpoint, run.load_config())
     # As it was before there was such a key, in a run from that time.
     assert run.load_config().quant.keep_float == (() if written_in == 1 else ("Conv1d",))
+
+
+@pytest.mark.parametrize("written_in", WITH_TERMS, indirect=True)
+def test_old_run_goes_on_with_what_its_scheduler_had_frozen(tiny, tmp_path, written_in):
+    old = RUNS[written_in] / "with_terms"
+    run = RunDir(shutil.copytree(old, tmp_path / "with_terms"))
+    config = load_config(None, overrides=[*tiny, *TERMS_AND_SCHEDULER])
+    rows = [json.loads(line) for line in run.metrics_path.read_text().splitlines()]
+    (act,) = [row for row in rows if "layers_frozen" in row]
+    frozen = {key.partition("/")[2] for key in act if key.startswith("frozen_bits/")}
+    start = decide_start(run, config, "auto")
+    task = assemble(start.config, run, create_accelerator(), checkpoint=start.checkpoint).state.task
+    full = task.model.network.candidates.layers
+    lost = {
+        layer.name
+        for layer, all_bits, bits in zip(
+            task.model.network.layers, full, task.candidates.layers, strict=True
+        )
+        if bits.weight != all_bits.weight
+    }
+    assert lost == frozen != set()
+    assert train(config, out=run.path).is_finished
+    names = ["max_pass_ce", "random_distortion", "random_two_bit_decay"]
+    assert losses(run, names)["step"] == list(range(1, 21))
 
 
 def test_old_rows_of_metrics_count_epochs_as_new_ones_do(tiny, stopped):
