@@ -98,6 +98,7 @@ def _search_budgets(
     )
     seconds = time.perf_counter() - started
     logger.info("%d policies evaluated in %.1f s", num_evaluated, seconds)
+    _say_what_is_left(options, result)
     own = known.archive.known_to(plan.search_id)
     num_images = trained.proposal_batches().num_images
     expected = Expectations(
@@ -178,6 +179,17 @@ def _say_what_it_buys(options: SearchOptions) -> None:
     bought = what_it_buys(options.strategy)
     if options.evaluations is not None and bought is not None:
         logger.info("%d evaluations: %s", options.evaluations, bought)
+
+
+def _say_what_is_left(options: SearchOptions, result: EngineResult) -> None:
+    """Say that a search ended before its evaluations did."""
+    if options.evaluations is not None and result.num_evaluations < options.evaluations:
+        logger.info(
+            "%d of %d evaluations were needed: %s finds no further policy within the budget",
+            result.num_evaluations,
+            options.evaluations,
+            options.strategy,
+        )
 
 
 def _evaluated(

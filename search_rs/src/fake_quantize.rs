@@ -161,7 +161,8 @@ impl Oscillation {
         let bins_differ = (self.fewest.quantized(weight) - quantized).abs() >= 0.5 * step;
         // Outside the range, the clipped weight is the outermost bin itself.
         let is_inside = (weight >= low * step) & (weight <= high * step);
-        if bins_differ & is_inside { weight - quantized } else { 0.0 }
+        // What is no number is neither inside nor in another bin, and stays none.
+        if (bins_differ & is_inside) | weight.is_nan() { weight - quantized } else { 0.0 }
     }
 }
 

@@ -63,3 +63,12 @@ def test_layouts_and_sizes_beyond_one_stretch_count_alike() -> None:
     other, other_gradient = found(last, quantizer, 4, 2, has_kernel=True)
     assert other == pytest.approx(value, rel=1e-5)
     assert torch.equal(gradient, other_gradient)
+
+
+def test_a_weight_that_is_no_number_makes_the_distance_none() -> None:
+    quantizer = LsqQuantizer((4, 2), signed=True)
+    quantizer.set_step_size(4, 0.1)
+    weight = torch.tensor([0.03, float("nan"), 0.33])
+    for has_kernel in (True, False):
+        value, _ = found(weight, quantizer, 4, 2, has_kernel=has_kernel)
+        assert value != value, has_kernel

@@ -158,10 +158,13 @@ def evaluated(folder):
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_budgets_share_one_set_of_evaluations(trained, tmp_path, strategy):
+def test_budgets_share_one_set_of_evaluations(trained, tmp_path, strategy, caplog):
     options = SearchOptions(strategy=strategy, evaluations=24)
-    outcomes = driver.search(trained.run, ["30%", "60%"], out=tmp_path, options=options)
+    with caplog.at_level("INFO", logger="harness"):
+        outcomes = driver.search(trained.run, ["30%", "60%"], out=tmp_path, options=options)
     network = trained.network
+    ends_early = any(f"of 24 evaluations were needed: {strategy}" in m for m in caplog.messages)
+    assert ends_early == (outcomes[0].search.evaluations < 24) == (strategy == "uniform")
     folders = [tmp_path / f"{strategy}_{text}" for text in ("30pct", "60pct")]
     assert [outcome.folder for outcome in outcomes] == folders
     asked = evaluated(tmp_path)
