@@ -20,10 +20,11 @@ import torch
 import typer
 
 from benchmarks.ablation_tables import markdown
+from benchmarks.budgets import BETWEEN, amount_text, halfway
 from benchmarks.kept_runs import RESULTS, keep_runs
 from benchmarks.remedies import REMEDIES
 from benchmarks.supernets import CONFIGS
-from harness.problem.cost import bitops
+from harness.problem.network import NetworkSpec
 from harness.run.config import load_config
 from harness.run.files import FileFormat, read_json
 from harness.run.folder import SUMMARY_FORMAT, RunDir
@@ -36,8 +37,6 @@ from harness.training.trainer import train
 
 RESULTS_FORMAT = FileFormat(name="results of the ablation")
 BITS = (2, 3, 4, 5, 6)
-BETWEEN = ((2, 3), (3, 4), (4, 5))
-"""Budgets lie halfway between uniform policies of so many bits."""
 EVALUATIONS = 60
 
 SCHEDULER = ("train.bit_scheduler=true",)
@@ -80,7 +79,7 @@ class Network:
     epochs: int
 
 
-LIMITED = ("data.train_images=12800", "train.validate_every_epochs=100")
+LIMITED = ("data.train_images=12800", "train.validate_every_epochs=100", "search.finalists=4")
 FULL = {
     "resnet20": Network(
         config="fashion_mnist",
@@ -223,18 +222,21 @@ def uniform_accuracies(trained: TrainedRun) -> dict[str, float]:
 
 def searched_accuracies(trained: TrainedRun) -> dict[str, float]:
     """Return test accuracies of policies searched at the budgets, by the budget."""
-    network, full = trained.network, trained.network.candidates
-    targets: dict[str, str] = {}
-    for low, high in BETWEEN:
-        costs = [
-            bitops(network, full.uniform(weight_bits=bits, act_bits=bits)) for bits in (low, high)
-        ]
-        if low >= min(bits for layer in full.layers for bits in layer.weight):
-            targets[f"{low}/{low} to {high}/{high}"] = f"{sum(costs) // 2}"
+    targets = targets_of(trained.network)
     options = SearchOptions(evaluations=EVALUATIONS, resume=True)
     outcomes = search(trained.run, list(targets.values()), options=options)
     return {
         label: outcome.best.test_accuracy for label, outcome in zip(targets, outcomes, strict=True)
+    }
+
+
+def targets_of(network: NetworkSpec) -> dict[str, str]:
+    """Return the budgets that a search is given, those that its candidates have room for."""
+    fewest = min(bits for layer in network.candidates.layers for bits in layer.weight)
+    return {
+        f"{low}/{low} to {high}/{high}": amount_text(halfway(network, low, high))
+        for low, high in BETWEEN
+        if low >= fewest
     }
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp  # type: ignore[import-untyped]
 from scipy.stats import spearmanr  # type: ignore[import-untyped]
 
+from benchmarks.budgets import BETWEEN, amount_text, halfway
 from benchmarks.gradient_tables import markdown
 from benchmarks.kept_runs import keep_runs
 from harness.accuracy import PolicyScorer
@@ -194,10 +195,8 @@ def _variant(trained: TrainedRun, truth: Floats, images: int, num_probes: int) -
 
 def _budgets(trained: TrainedRun) -> Iterator[Budget]:
     """Yield three budgets, each halfway between two uniform policies."""
-    network, uniform = trained.network, trained.candidates.equal_bits_policies
-    for low, high in ((2, 3), (3, 4), (4, 5)):
-        costs = [bitops(network, uniform[f"{bits}/{bits}"]) for bits in (low, high)]
-        yield target_budget(f"{sum(costs) / 2e6:.3f}M", network)
+    for low, high in BETWEEN:
+        yield target_budget(amount_text(halfway(trained.network, low, high)), trained.network)
 
 
 def _best_uniform(

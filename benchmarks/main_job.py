@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.supernets import CONFIGS
 from harness.accuracy import count_wrong
 from harness.checkpoint import load_float_weights
 from harness.data import eval_batches, load_splits
@@ -32,7 +33,6 @@ from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
-CONFIGS = Path("configs/train")
 RESULTS = Path("docs/results")
 NUM_RANDOM_POLICIES = 20
 FULL_SEEDS = (0, 1, 2)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.budgets import amount_text, halfway
 from benchmarks.finalist_rules import finalist_rules
 from benchmarks.intervals import half_width
 from benchmarks.paper_rule import paper_search
@@ -235,15 +236,9 @@ def _names() -> list[str]:
 
 
 def _budgets(trained: TrainedRun, labels: Sequence[str]) -> dict[str, Budget]:
-    network, uniform = trained.network, trained.candidates.equal_bits_policies
-    costs = {label: bitops(network, policy) for label, policy in uniform.items()}
-    targets = {
-        label: (costs[f"{low}/{low}"] + costs[f"{high}/{high}"]) // 2
-        for label, (low, high) in BETWEEN.items()
-    }
+    targets = {label: halfway(trained.network, *bits) for label, bits in BETWEEN.items()}
     targets[MIDDLE] = sum(targets.values()) // len(targets)
-    # A bare number is of G: so many digits that it is the same whole number again.
-    return {label: target_budget(f"{targets[label] / 1e9:.9f}", network) for label in labels}
+    return {label: target_budget(amount_text(targets[label]), trained.network) for label in labels}
 
 
 def _error(mask: Masks) -> float:

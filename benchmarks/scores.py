@@ -22,6 +22,7 @@ import typer
 from numpy.typing import NDArray
 from scipy.stats import kendalltau, spearmanr  # type: ignore[import-untyped]
 
+from benchmarks.budgets import BETWEEN, halfway
 from benchmarks.kept_arrays import Arrays, kept_arrays
 from benchmarks.kept_runs import keep_runs
 from benchmarks.main_job import random_policy
@@ -29,7 +30,6 @@ from benchmarks.score_tables import SCORES, markdown
 from benchmarks.supernets import run_name, supernets
 from harness.accuracy import PolicyScorer, right_by_policy
 from harness.data import EvalBatches
-from harness.problem.cost import bitops
 from harness.problem.policy import Policy
 from harness.quant.execution import PolicyInputs
 from harness.quant.recalibrate import with_reestimated_statistics
@@ -149,10 +149,8 @@ def measured(trained: TrainedRun, *, number: int, test_images: int | None) -> di
 
 def _budgets(trained: TrainedRun, number: int, test_images: int | None) -> Iterator[Budget]:
     """Yield three budgets between uniform policies, with random policies that fill them."""
-    network, uniform = trained.network, trained.candidates.equal_bits_policies
-    costs = {label: bitops(network, policy) for label, policy in uniform.items()}
-    for low, high in ((2, 3), (3, 4), (4, 5)):
-        target = (costs[f"{low}/{low}"] + costs[f"{high}/{high}"]) // 2
+    for low, high in BETWEEN:
+        target = halfway(trained.network, low, high)
         generator = np.random.default_rng([trained.config.seed, low])
         distinct: dict[Policy, None] = {}
         while len(distinct) < number:

@@ -24,9 +24,11 @@ import torch
 import typer
 from numpy.typing import NDArray
 
+from benchmarks.budgets import amount_text, halfway
 from benchmarks.kept_runs import keep_runs
 from benchmarks.paper_rule import paper_search
 from benchmarks.search_tables import RULE_LIMIT, markdown, summary
+from benchmarks.supernets import CONFIGS
 from harness import search_policy
 from harness.accuracy import PolicyScorer
 from harness.data import Batch, EvalBatches
@@ -43,7 +45,6 @@ from harness.terminal import console
 from harness.trained_run import TrainedRun, load_run
 from harness.training.trainer import train
 
-CONFIGS = Path("configs/train")
 RUN_KEY = ("model", "data", "images")
 """What tells runs apart."""
 
@@ -114,9 +115,8 @@ class Comparison:
         """
         self._trained = trained
         self._network = trained.network.narrowed(trained.candidates)
-        policies = trained.candidates.equal_bits_policies
-        middle = sum(bitops(trained.network, policies[label]) for label in ("2/2", "3/3")) // 2
-        self._budget: Budget = target_budget(f"{middle / 1e6:.6f}M", self._network)
+        middle = amount_text(halfway(trained.network, 2, 3))
+        self._budget: Budget = target_budget(middle, self._network)
         self._search_split = list(trained.batches("search"))
         self._num_images = images or min(MOST_IMAGES, 2 * len(trained.splits.search) // 3)
         limit = recalibrate_images or trained.config.search.recalibrate_images

@@ -68,23 +68,23 @@ class FeatureDistortion:
 
     def compared(
         self, inputs: PolicyInputs, layers: Sequence[int]
-    ) -> tuple[PolicyInputs, list[Tensor]]:
-        """Return the inputs of a random pass, and a list that the pass fills.
+    ) -> tuple[PolicyInputs, dict[int, Tensor]]:
+        """Return the inputs of a random pass, and what the pass fills.
 
         Args:
             inputs: As `Supernet.encode` returned them.
-            layers: Of this pass, those at their fewest bits.
+            layers: Those that are compared.
 
         Returns:
-            The inputs, and the list: a mean squared error, a scalar, for each layer whose feature
-            of the max pass was kept.
+            The inputs, and by layer whose feature of the max pass was kept a mean squared error, a
+            scalar.
         """
-        errors: list[Tensor] = []
+        errors: dict[int, Tensor] = {}
 
         def compare(layer: int, feature: Tensor) -> None:
             kept = self._kept.get(layer)
             if kept is not None:
-                errors.append(_MeanSquaredError.apply(feature, kept))
+                errors[layer] = _MeanSquaredError.apply(feature, kept)
 
         return _shown(inputs, layers, compare), errors
 

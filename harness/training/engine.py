@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import is_compiled_module
 from torch import Tensor, nn
 
 from harness.errors import ConfigError
@@ -29,6 +30,14 @@ class Engine:
         self.model = model
         self.optimizer = optimizer
         self._accelerator = accelerator
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether the model is compiled (`accelerate launch --dynamo_backend`).
+
+        What passes compute then must not differ in anything but numbers in tensors.
+        """
+        return bool(is_compiled_module(self.model))
 
     def adding_up(self) -> AbstractContextManager[None]:
         """Add up gradients over the passes inside the block, which are those of one step."""

@@ -24,6 +24,7 @@ from harness.problem.policy import Policy
 from harness.process_group import decided_by_rank_0
 from harness.quant.convert import convert, describe_network
 from harness.quant.dead import dead_layers
+from harness.quant.execution import PolicyInputs
 from harness.quant.supernet import Supernet
 from harness.run.checkpoint_facts import candidates_in
 from harness.run.config import Config
@@ -120,7 +121,7 @@ class SupernetTask(Task):
     ) -> StepLosses:
         """Run the planned passes in order; a term's value is the mean over the passes with it."""
         planned = self._plan(step, progress)
-        features = self._features(planned)
+        features = self._features(planned, is_compiled=engine.is_compiled)
         counts = Counter(term.name for one in planned for term in one.terms)
         means: dict[str, Tensor] = {}
         minimised: list[Tensor] = []
@@ -153,7 +154,7 @@ class SupernetTask(Task):
         ]
 
     def _logits(self, engine: Engine, policy: Policy, images: Tensor) -> Tensor:
-        logits: Tensor = engine.model(images, self.model.encode(policy))
+        logits: Tensor = engine.model(images, self._encoded(policy, engine))
         return logits
 
     def _forward(
@@ -166,38 +167,58 @@ class SupernetTask(Task):
         features: FeatureDistortion | None,
     ) -> PassContext:
         """Run a pass; the max pass keeps its features for the others."""
-        inputs, errors = self.model.encode(one.policy), list[Tensor]()
+        inputs, errors = self._encoded(one.policy, engine), dict[int, Tensor]()
+        compared = self._at_fewest_bits(one)
         if features is not None:
             if one.is_max_pass:
                 inputs = features.keeping(inputs)
             else:
-                inputs, errors = features.compared(inputs, self._at_fewest_bits(one))
+                shown = self._with_fewest_bits() if engine.is_compiled else compared
+                inputs, errors = features.compared(inputs, shown)
         names = {term.name for term in one.terms}
         weight_terms = None
         if names & {DAMPENING, TWO_BIT_DECAY}:
             weight_terms = WeightTerms(
                 self.candidates, dampens=DAMPENING in names, decays=TWO_BIT_DECAY in names
             )
-            inputs = weight_terms.watching(inputs, [weight for weight, _ in one.policy])
+            bits, fewest = [weight for weight, _ in one.policy], None
+            if engine.is_compiled:
+                fewest = self._encoded(self.candidates.smallest, engine).rows
+            inputs = weight_terms.watching(inputs, bits, fewest=fewest)
         return PassContext(
             logits=engine.model(images, inputs),
             labels=labels,
             teacher_logits=teacher,
             policy=one.policy,
-            feature_errors=errors,
+            feature_errors=[errors[layer] for layer in compared if layer in errors],
             weight_terms=weight_terms,
         )
 
-    def _features(self, planned: Sequence[PlannedPass]) -> FeatureDistortion | None:
+    def _encoded(self, policy: Policy, engine: Engine) -> PolicyInputs:
+        """Return a policy as the model takes it."""
+        if engine.is_compiled:
+            return self.model.encode_as_tensors([policy])[0]
+        return self.model.encode(policy)
+
+    def _features(
+        self, planned: Sequence[PlannedPass], *, is_compiled: bool
+    ) -> FeatureDistortion | None:
         """Return what keeps the features that a step needs; None where distortion costs nothing."""
         config = self._config.train
         if not config.distortion_weight:
             return None
         needed = {layer for one in planned[1:] for layer in self._at_fewest_bits(one)}
-        return FeatureDistortion(sorted(needed), max_bytes=config.distortion_max_bytes)
+        layers = self._with_fewest_bits() if is_compiled else sorted(needed)
+        return FeatureDistortion(layers, max_bytes=config.distortion_max_bytes)
 
     def _at_fewest_bits(self, one: PlannedPass) -> list[int]:
+        """Return the layers that a pass has at their smallest weight candidate."""
         found = layers_at_fewest_bits(one.policy, self.candidates)
+        return [layer for layer in found if layer in self.model.normalised_layers]
+
+    def _with_fewest_bits(self) -> list[int]:
+        """Return the layers that any pass may have there: what a compiled graph compares."""
+        found = layers_at_fewest_bits(self.candidates.smallest, self.candidates)
         return [layer for layer in found if layer in self.model.normalised_layers]
 
     def _say_what_is_left_out(self, features: FeatureDistortion) -> None:

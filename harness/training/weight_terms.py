@@ -12,7 +12,8 @@ candidate are not dampened: there fewer bits ask for the same. So nothing is at 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,18 +22,13 @@ from harness.problem.candidates import Candidates
 from harness.quant.dampening import distance_to_bins
 from harness.quant.execution import PolicyInputs
 from harness.quant.fake_quantize import Level, used_step_size
-from harness.quant.layers import QuantizedLayer
+from harness.quant.layers import LayerRow, QuantizedLayer
 
 TWO_BITS = 2
 
 
 class WeightTerms:
-    """What the weights of one pass add to its loss; empty until the pass has run.
-
-    Attributes:
-        dampening: By layer, a scalar.
-        decay: By layer at 2 bits, a scalar.
-    """
+    """What the weights of one pass add to its loss; empty until the pass has run."""
 
     def __init__(self, candidates: Candidates, *, dampens: bool, decays: bool) -> None:
         """Say what is wanted.
@@ -42,47 +38,82 @@ class WeightTerms:
             dampens: Whether oscillations are dampened.
             decays: Whether weights at 2 bits decay apart.
         """
-        self.dampening: list[Tensor] = []
-        self.decay: list[Tensor] = []
         self._smallest = [min(layer.weight) for layer in candidates.layers]
         self._dampens = dampens
         self._decays = decays
+        self._dampened: list[int] = []
+        self._decayed: list[int] = []
+        self._seen = _Seen({}, {})
 
-    def watching(self, inputs: PolicyInputs, bits: Iterable[int]) -> PolicyInputs:
+    @property
+    def dampening(self) -> list[Tensor]:
+        """By dampened layer, a scalar."""
+        return [self._seen.distances[at] for at in self._dampened if at in self._seen.distances]
+
+    @property
+    def decay(self) -> list[Tensor]:
+        """By layer at 2 bits, a scalar."""
+        return [self._seen.halves[at] for at in self._decayed if at in self._seen.halves]
+
+    def watching(
+        self,
+        inputs: PolicyInputs,
+        bits: Iterable[int],
+        *,
+        fewest: Sequence[LayerRow] | None = None,
+    ) -> PolicyInputs:
         """Return the inputs of a pass, which then shows its weights.
 
         Args:
             inputs: As `Supernet.encode` returned them.
             bits: Weight bits of each layer in the pass.
+            fewest: Rows of the smallest present policy in tensors, for a compiled graph: passes of
+                any bits then compute the same of every layer, and what does not count is left out
+                afterwards. None computes only what counts.
         """
+        own_bits = list(bits)
+        if self._dampens:
+            self._dampened = [at for at, own in enumerate(own_bits) if own > self._smallest[at]]
+        if self._decays:
+            self._decayed = [at for at, own in enumerate(own_bits) if own == TWO_BITS]
         rows = list(inputs.rows)
-        for index, (row, own) in enumerate(zip(rows, bits, strict=True)):
-            is_dampened = self._dampens and own > self._smallest[index]
-            decays = self._decays and own == TWO_BITS
-            if row.weight is not None and (is_dampened or decays):
-                watch = _Watch(self, self._smallest[index] if is_dampened else None, decays=decays)
-                rows[index] = row._replace(look_at_weight=watch)
+        for at, row in enumerate(rows):
+            is_dampened, decays = at in self._dampened, at in self._decayed
+            smallest: int | Level | None = self._smallest[at] if is_dampened else None
+            if fewest is not None:
+                smallest, decays = fewest[at].weight if self._dampens else None, self._decays
+            if row.weight is not None and (smallest is not None or decays):
+                watch = _Watch(self._seen, at, smallest, decays=decays)
+                rows[at] = row._replace(look_at_weight=watch)
         return inputs._replace(rows=rows)
+
+
+class _Seen(NamedTuple):
+    """What a pass has shown, by layer."""
+
+    distances: dict[int, Tensor]
+    halves: dict[int, Tensor]
 
 
 class _Watch:
     """Is shown the weight of one layer."""
 
-    def __init__(self, terms: WeightTerms, smallest: int | None, *, decays: bool) -> None:
-        self._terms = terms
+    def __init__(self, seen: _Seen, at: int, smallest: int | Level | None, *, decays: bool) -> None:
+        self._seen = seen
+        self._at = at
         self._smallest = smallest
         self._decays = decays
 
     def __call__(self, layer: QuantizedLayer, weight: Tensor, level: Level) -> None:
-        quantizer = layer.weight_quantizer
-        if self._smallest is not None:
-            fewest = quantizer.level(self._smallest)
+        quantizer, smallest = layer.weight_quantizer, self._smallest
+        if smallest is not None:
+            fewest = quantizer.level(smallest) if isinstance(smallest, int) else smallest
             distance = distance_to_bins(weight, quantizer.step_size, level, fewest)
-            self._terms.dampening.append(distance)
+            self._seen.distances[self._at] = distance
         if self._decays:
             step_size = used_step_size(quantizer.step_size.detach(), level)
             clipped = torch.clamp(weight, step_size * level.low, step_size * level.high)
-            self._terms.decay.append(0.5 * clipped.square().sum())
+            self._seen.halves[self._at] = 0.5 * clipped.square().sum()
 
 
 def dampening_weight(progress: float, *, start: float, peak: float) -> float:

@@ -6,7 +6,11 @@ import pytest
 
 from benchmarks import ablation, kept_runs
 from benchmarks.ablation_tables import markdown
-from harness.run.config import load_config
+from harness.models import create_model
+from harness.problem.budget import parse_target
+from harness.problem.cost import bitops
+from harness.quant.convert import describe_network
+from harness.run.config import ModelConfig, QuantConfig, load_config
 
 
 def row(recipe, seed, two, four, **named):
@@ -45,6 +49,27 @@ def test_every_recipe_is_a_configuration(networks, tmp_path):
                                              model="resnet8")
     )  # fmt: skip
     assert alone.quant.weight_candidates == alone.quant.act_candidates == (3,)
+
+
+def test_searches_get_budgets_between_the_uniform_policies():
+    model = create_model(ModelConfig(name="resnet8"), num_classes=10, in_channels=1, device="meta")
+    described = {
+        fewest: describe_network(
+            model, name="resnet8", input_size=(1, 8, 8), num_classes=10,
+            config=QuantConfig(weight_candidates=range(6, fewest - 1, -1)),
+        )
+        for fewest in (2, 3)
+    }  # fmt: skip
+    labels = {2: ["2/2 to 3/3", "3/3 to 4/4", "4/4 to 5/5"], 3: ["3/3 to 4/4", "4/4 to 5/5"]}
+    for fewest, network in described.items():
+        targets = ablation.targets_of(network)
+        assert list(targets) == labels[fewest]
+        for label, text in targets.items():
+            low, high = (
+                bitops(network, network.candidates.uniform(weight_bits=bits, act_bits=bits))
+                for bits in (int(label[0]), int(label[-1]))
+            )
+            assert parse_target(text, network) == (low + high) // 2
 
 
 def test_kept_results_are_not_measured_again(tmp_path, monkeypatch, capsys):
