@@ -79,7 +79,14 @@ class Network:
     epochs: int
 
 
-LIMITED = ("data.train_images=12800", "train.validate_every_epochs=100", "search.finalists=4")
+LIMITED = (
+    "data.train_images=12800",
+    "train.validate_every_epochs=100",
+    # A search as its defaults have it would take as long as the training.
+    "search.images=1000",
+    "search.recalibrate_images=500",
+    "search.finalists=4",
+)
 FULL = {
     "resnet20": Network(
         config="fashion_mnist",
