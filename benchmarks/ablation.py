@@ -217,11 +217,13 @@ def _float_run(one: Network, seed: int, folder: Path) -> RunDir:
 
 
 def uniform_accuracies(trained: TrainedRun) -> dict[str, float]:
-    """Return test accuracies of the uniform policies that a run has, by their bits."""
+    """Return test accuracies of the uniform policies that a run has, by their bits.
+
+    Of all bits that it was trained at: where some are frozen at last, 2/2 is still 2/2.
+    """
+    uniform = trained.network.candidates.equal_bits_policies
     policies = {
-        str(bits): policy
-        for bits in BITS
-        if (policy := trained.candidates.equal_bits_policies.get(f"{bits}/{bits}")) is not None
+        str(bits): policy for bits in BITS if (policy := uniform.get(f"{bits}/{bits}")) is not None
     }
     accuracies = trained.accuracy(list(policies.values()), split="test")
     return dict(zip(policies, accuracies, strict=True))
