@@ -3,7 +3,7 @@
 The sum over a weight of (w_c - q)^2, with w_c the weight clipped to the range of its bits and q its
 quantized value, without gradient through q or the step size (Nagel et al., arXiv 2203.11086,
 equation 8). Elements that round into the same bin, within half a step, under the fewest bits count
-nothing: there fewer bits ask for the same.
+nothing: `training/weight_terms.py` says why.
 
 As for `fake_quantize`, float32 on a CPU takes a kernel of the Rust engine: the terms of autograd
 would go over every weight of the network some ten times a pass, and keep it three times.

@@ -1,5 +1,6 @@
 """`policy.json`: the bits of every layer, what they cost, and where they come from."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ from harness.problem.candidates import Candidates
 from harness.problem.network import NetworkSpec
 from harness.problem.policy import MAX_BITS, Policy, parse_bits, policy_rows
 from harness.run.files import FileFormat, read_json, write_json
+
+logger = logging.getLogger(__name__)
 
 POLICY_FORMAT = FileFormat(
     name="policy", upgrades=(lambda old: old,), error=PolicyError, digest_since=2
@@ -45,6 +48,20 @@ def resolve_policy(
                     f"policy {text}: {bits} {side} bits were not trained, the candidates are "
                     f"{', '.join(map(str, trained))}; choose from them"
                 )
+        whole = network.candidates.uniform(weight_bits=weight_bits, act_bits=act_bits)
+        frozen = [
+            layer.name
+            for layer, own, wanted in zip(network.layers, policy, whole, strict=True)
+            if own != wanted
+        ]
+        if frozen:
+            logger.warning(
+                "policy %s gives other bits to %d layers, %s the first: the bit-width scheduler "
+                "has frozen theirs; --all-candidates takes them all the same",
+                text,
+                len(frozen),
+                frozen[0],
+            )
     candidates.check(policy)
     return policy
 

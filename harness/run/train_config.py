@@ -23,7 +23,8 @@ class TrainConfig(Section):
     """K, the random policies trained beside the max pass in every step (paper: 3)."""
     min_pass: Annotated[bool, Since(format=5, before=False)] = False
     """Whether every step also trains the smallest candidates of all layers, as the sandwich rule of
-    slimmable networks does (arXiv 1903.05134); it is taught as random passes are."""
+    slimmable networks does (arXiv 1903.05134); it is taught as random passes are, and has lines of
+    its own in metrics.jsonl (`min_ce` ...)."""
     teacher: Annotated[str | None, Since(format=5, before=None)] = None
     """Name of a built-in or timm float network whose logits teach every pass in place of the max
     pass's own, the max pass included (arXiv 2502.01199); null has none."""
@@ -56,7 +57,8 @@ class TrainConfig(Section):
     """The most that features kept for it take on each process; layers beyond are left out."""
     dampening_weight: Annotated[float, Since(format=5, before=0.0)] = Field(default=0.0, ge=0)
     """Weight at the end of training of oscillation dampening (arXiv 2203.11086, equation 8; paper:
-    0.1): the squared distance of weights inside their range to the grid. 0 leaves it out."""
+    0.1): the squared distance of weights inside their range to the grid, of layers above their
+    smallest candidate. 0 leaves it out."""
     dampening_start: Annotated[float, Since(format=5, before=0.27)] = Field(
         default=0.27, ge=0, lt=1
     )
@@ -64,8 +66,8 @@ class TrainConfig(Section):
     two_bit_weight_decay: Annotated[float | None, Since(format=5, before=None)] = Field(
         default=None, ge=0
     )
-    """L2 decay inside the range of layers whose weights have 2 bits in a pass, in place of
-    `weight_decay` (the paper's code has a weaker one); null is `weight_decay` for them too."""
+    """L2 decay inside the range of convolutions whose weights have 2 bits in a pass of the step, in
+    place of `weight_decay` (the paper's code has 0); null is `weight_decay` for them too."""
     gradient_clip: float = Field(default=1.0, gt=0)
     """Gradients are clipped element-wise to plus or minus this (paper: 1)."""
     ema_decay: float = Field(default=0.99, ge=0, lt=1)
@@ -95,9 +97,10 @@ class TrainConfig(Section):
     explosion_factor: Annotated[float, DECIDES_NO_WEIGHTS, Since(format=5, before=0.0)] = Field(
         default=100.0, ge=0
     )
-    """A run stops where the loss of a pass is more than this times log(classes), the cross entropy
-    of guessing; 0 sets no limit. Passes of trainings that learn stayed below 1.2 times, at 2 bits
-    too; at 2,500 times the default learning rate they went beyond 100 within 21 steps."""
+    """A run stops where the loss of a pass, without penalties of features and weights, is more than
+    this times log(classes), the cross entropy of guessing; 0 sets no limit. Passes of trainings
+    that learn stayed below 1.2 times, at 2 bits too; at 2,500 times the default learning rate they
+    went beyond 100 within 21 steps."""
     rank_timeout_seconds: Annotated[int, DECIDES_NO_WEIGHTS, Since(format=3, before=1800)] = Field(
         default=1800, ge=1, le=86_400
     )

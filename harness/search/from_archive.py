@@ -25,7 +25,13 @@ from harness.search.engine_form import LayerValues, SearchProblem
 from harness.search.journal import CANDIDATES, candidates_mark, journal_as_found, journal_header
 from harness.search.kept_gradients import gradients_identity, kept_gradients
 from harness.search.predicted import Expectations, PredictedAccuracy
-from harness.search.request import SearchOptions, Target, proposed_candidates, targets_of
+from harness.search.request import (
+    SearchOptions,
+    Target,
+    naming_frozen_bits,
+    proposed_candidates,
+    targets_of,
+)
 from harness.search.results import JOURNAL_FILE, POLICY_FILE
 
 logger = logging.getLogger(__name__)
@@ -73,7 +79,8 @@ def answer(
     present = load_candidates(checkpoint, network)
     candidates = proposed_candidates(present, network, options)
     mark = candidates_mark(proposes_frozen=candidates != present)
-    found = targets_of(targets, network.narrowed(candidates), parent, options, name=ARCHIVE)
+    with naming_frozen_bits(candidates, network):
+        found = targets_of(targets, network.narrowed(candidates), parent, options, name=ARCHIVE)
     problem = SearchProblem(
         network=network, candidates=candidates, budgets=[target.budget for target in found]
     )

@@ -15,6 +15,7 @@ from harness.search.request import (
     SearchOptions,
     Target,
     check_free,
+    naming_frozen_bits,
     proposed_candidates,
     targets_of,
 )
@@ -64,7 +65,8 @@ def prepared(
     # A target is within reach of what the layers may take now, not of all they ever could.
     present = network.narrowed(weights.candidates)
     parent = out or run.path / "search"
-    found = targets_of(targets, present, parent, options, name=name)
+    with naming_frozen_bits(weights.candidates, network):
+        found = targets_of(targets, present, parent, options, name=name)
     problem = SearchProblem(
         network=network,
         candidates=weights.candidates,

@@ -1,7 +1,8 @@
 """What a search is asked for: budgets as a user typed them, each with its folder, and settings."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,27 @@ class SearchOptions:
     """Budgets of BitOPs between the cheapest and the dearest policy, beside the named ones."""
     all_candidates: bool = False
     """Propose also bits that are frozen: all that the layers began with."""
+
+
+@contextmanager
+def naming_frozen_bits(present: Candidates, network: NetworkSpec) -> Iterator[None]:
+    """Have a refused budget say that bits are frozen, which is why less cannot be reached.
+
+    Args:
+        present: What is proposed.
+        network: The network as it began.
+    """
+    try:
+        yield
+    except BudgetError as error:
+        pairs = zip(present.layers, network.candidates.layers, strict=True)
+        num_frozen = sum(own != full for own, full in pairs)
+        if not num_frozen:
+            raise
+        raise BudgetError(
+            f"{error} (the bit-width scheduler has frozen bits of {num_frozen} layers; "
+            "--all-candidates proposes them too)"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -223,6 +223,22 @@ def turbulences_of(supernet: Supernet, present: Candidates) -> dict[int, float]:
     return found
 
 
+def standing(supernet: Supernet, present: Candidates) -> dict[str, float]:
+    """Return how the layers stand, as metrics.jsonl has it after an epoch without an act.
+
+    Args:
+        supernet: With whole weights.
+        present: What the layers may take now.
+    """
+    full = supernet.network.candidates
+    pairs = zip(full.layers, present.layers, strict=True)
+    turbulences = turbulences_of(supernet, present).items()
+    return {
+        "layers_frozen": sum(one != other for one, other in pairs),
+        **{f"turbulence/{full.layers[index].name}": value for index, value in turbulences},
+    }
+
+
 def freeze(supernet: Supernet, present: Candidates, *, ratio: float) -> FreezingAct:
     """Return what the layers may take from now on, and why.
 

@@ -7,7 +7,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from harness.data import Splits, eval_batches
-from harness.errors import NotFiniteError
+from harness.errors import ConfigError, NotFiniteError
 from harness.quant.calibrate import fit_step_sizes, observe_magnitudes
 from harness.quant.layers import QuantizedLayer
 from harness.quant.supernet import Supernet
@@ -29,6 +29,7 @@ def calibrate_step_sizes(
     4 points at 2/2 after 2 epochs, and nothing after 40 (docs/results/differences.md).
 
     Raises:
+        ConfigError: One image is too few for batch normalisation.
         NotFiniteError: What a layer is given is infinite or no number.
     """
     batches = eval_batches(
@@ -38,6 +39,10 @@ def calibrate_step_sizes(
     )
     images, _ = batches[0]
     is_trained = config.model.pretrained or config.model.weights is not None
+    if len(images) == 1 and not is_trained:
+        raise ConfigError(
+            "train.calibration_images 1 gives batch normalisation one image, it takes two; raise it"
+        )
     supernet.train(not is_trained)
     magnitudes = observe_magnitudes(supernet, images.to(accelerator.device))
     magnitudes = accelerator.reduce(magnitudes, reduction="mean")

@@ -12,9 +12,10 @@ from harness.models import create_model
 from harness.run.config import Config
 from harness.runtime import seed_everything
 from harness.training.engine import Engine
-from harness.training.losses import PassContext, StepLosses, evaluate_terms, float_terms
+from harness.training.losses import PassContext, StepLosses, evaluate_terms, fit_of, float_terms
 from harness.training.task import Task
 from harness.training.weights_origin import check_origin
+from harness.training.without_effect import warn_of_settings_without_effect
 
 
 def build_float_network(
@@ -47,6 +48,7 @@ class FloatTask(Task):
         super().__init__(build_float_network(config, splits))
         self._config = config
         self._splits = splits
+        warn_of_settings_without_effect(config.train, None)
         self._terms = float_terms(smoothing=config.train.label_smoothing)
 
     def run_passes(
@@ -57,7 +59,7 @@ class FloatTask(Task):
             context = PassContext(logits=engine.model(images), labels=labels)
             loss, values = evaluate_terms(self._terms, context)
             engine.backward(loss)
-        return StepLosses(terms=values, passes=[loss.detach()])
+        return StepLosses(terms=values, passes=[loss.detach()], fits=[fit_of(self._terms, values)])
 
     def passes(
         self, engine: Engine, *, step: int

@@ -4,7 +4,7 @@ What a pass minimises is the weighted sum of a list of terms. The lists stand he
 every term becomes a line of metrics.jsonl under its name, before its weight.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -15,9 +15,6 @@ from torch import Tensor
 from harness.problem.policy import Policy
 from harness.run.config import TrainConfig
 from harness.training.weight_terms import WeightTerms, dampening_weight
-
-DAMPENING, TWO_BIT_DECAY = "random_dampening", "random_two_bit_decay"
-"""Names of the terms of weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +44,8 @@ class StepLosses:
     """By name, before their weights, each the mean over the passes that have it."""
     passes: Sequence[Tensor]
     """The weighted sum that each pass minimised, in order."""
+    fits: Sequence[Tensor]
+    """Of each sum the part without penalties: how far logits are from labels and teachers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +56,8 @@ class LossTerm:
     weight: float
     function: Callable[[PassContext], Tensor]
     """Maps the pass to a scalar."""
+    is_penalty: bool = False
+    """Whether it compares something else than logits; such a term has a scale of its own."""
 
 
 def cross_entropy(context: PassContext, *, smoothing: float = 0.0) -> Tensor:
@@ -109,8 +110,10 @@ def two_bit_decay(context: PassContext) -> Tensor:
     return sum(_weight_terms(context).decay, start=_zero(context))
 
 
-def random_pass_terms(train: TrainConfig, *, progress: float) -> tuple[LossTerm, ...]:
-    """Return what every random pass of a supernet minimises.
+def random_pass_terms(
+    train: TrainConfig, *, progress: float, name: str = "random"
+) -> tuple[LossTerm, ...]:
+    """Return what every random pass of a supernet minimises, and the min pass.
 
     Labels are not smoothed here. The authors' code smooths them in every pass, by 0.1 for
     MobileNetV2 and not at all for ResNet18; no difference beyond the noise was measured
@@ -119,22 +122,23 @@ def random_pass_terms(train: TrainConfig, *, progress: float) -> tuple[LossTerm,
     Args:
         train: Says which terms there are; those without weight are left out.
         progress: Share of the training that is done, 0 to 1.
+        name: What the terms' names begin with.
     """
     terms = [
-        LossTerm(name="random_ce", weight=0.5, function=cross_entropy),
-        LossTerm(name="random_kl", weight=0.5, function=teacher_kl),
+        LossTerm(name=f"{name}_ce", weight=0.5, function=cross_entropy),
+        LossTerm(name=f"{name}_kl", weight=0.5, function=teacher_kl),
     ]
     dampening = dampening_weight(progress, start=train.dampening_start, peak=train.dampening_weight)
     decay = train.two_bit_weight_decay
     weighted = (
-        ("random_distortion", train.distortion_weight, feature_distortion),
-        (DAMPENING, dampening, weight_dampening),
+        ("distortion", train.distortion_weight, feature_distortion),
+        ("dampening", dampening, weight_dampening),
         # The optimizer decays every weight; this makes it another decay inside the range.
-        (TWO_BIT_DECAY, 0 if decay is None else decay - train.weight_decay, two_bit_decay),
+        ("two_bit_decay", 0 if decay is None else decay - train.weight_decay, two_bit_decay),
     )
     terms += [
-        LossTerm(name=name, weight=weight, function=function)
-        for name, weight, function in weighted
+        LossTerm(name=f"{name}_{what}", weight=weight, function=function, is_penalty=True)
+        for what, weight, function in weighted
         if weight
     ]
     return tuple(terms)
@@ -158,3 +162,14 @@ def evaluate_terms(
     total = sum(weighted[1:], start=weighted[0])
     names = (term.name for term in terms)
     return total, {name: value.detach() for name, value in zip(names, values, strict=True)}
+
+
+def fit_of(terms: Sequence[LossTerm], values: Mapping[str, Tensor]) -> Tensor:
+    """Return the weighted sum of the terms that are no penalties.
+
+    Args:
+        terms: Of a pass, one at least that is none.
+        values: Each by its name, as `evaluate_terms` returns them.
+    """
+    first, *others = (term.weight * values[term.name] for term in terms if not term.is_penalty)
+    return sum(others, start=first)

@@ -58,7 +58,7 @@ class GroupedOptimizer(Optimizer):
         assert closure is None, "a step's gradients come from several passes"
         for group in self.param_groups:
             if not group["params"]:
-                continue  # Its turn is in another call.
+                continue  # DeepSpeed steps group by group, with the others emptied.
             # Here, for only here every engine has the gradients that are used: under ZeRO they lie
             # in flat partitions, and clipping an element does not depend on its neighbours.
             torch.nn.utils.clip_grad_value_(group["params"], self._gradient_limit)

@@ -8,7 +8,7 @@ A step has 1 + K passes, whose gradients add up:
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,30 +25,33 @@ from harness.process_group import decided_by_rank_0
 from harness.quant.convert import convert, describe_network
 from harness.quant.dead import dead_layers
 from harness.quant.execution import PolicyInputs
+from harness.quant.operations import is_convolution
 from harness.quant.supernet import Supernet
 from harness.run.checkpoint_facts import candidates_in
 from harness.run.config import Config
 from harness.run.folder import RunDir
 from harness.run.network_file import load_network, save_network
-from harness.training.bit_scheduler import epochs_of_acts, freeze, freezing_ratio
+from harness.training.bit_scheduler import epochs_of_acts, freeze, freezing_ratio, standing
 from harness.training.calibration import calibrate_step_sizes
 from harness.training.distortion import FeatureDistortion, layers_at_fewest_bits
 from harness.training.engine import Engine
 from harness.training.float_task import build_float_network
 from harness.training.losses import (
-    DAMPENING,
-    TWO_BIT_DECAY,
     LossTerm,
     PassContext,
     StepLosses,
     evaluate_terms,
+    fit_of,
     max_pass_terms,
     random_pass_terms,
+    two_bit_decay,
+    weight_dampening,
 )
 from harness.training.policy_sampler import sample_policy
 from harness.training.task import Task
 from harness.training.teacher import build_teacher
-from harness.training.weight_terms import WeightTerms
+from harness.training.weight_terms import TWO_BITS, WeightTerms
+from harness.training.without_effect import warn_of_settings_without_effect
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +69,8 @@ class PlannedPass:
     policy: Policy
     terms: Sequence[LossTerm]
     is_max_pass: bool = False
+    decayed: Collection[int] = ()
+    """Layers at 2 bits whose decay this pass changes: a step has one decay, whatever its passes."""
 
 
 def build_supernet(config: Config, splits: Splits) -> Supernet:
@@ -115,6 +120,11 @@ class SupernetTask(Task):
         self._named_dead: set[str] = set()
         self._has_said_what_is_left_out = False
         self._acts = self._epochs_of_acts()
+        warn_of_settings_without_effect(config.train, self.candidates)
+        # The optimizer decays convolutions alone.
+        self._decayed_layers = [
+            at for at, layer in enumerate(self.model.layers) if is_convolution(layer)
+        ]
 
     def run_passes(
         self, engine: Engine, images: Tensor, labels: Tensor, *, step: int, progress: float = 0.0
@@ -125,6 +135,7 @@ class SupernetTask(Task):
         counts = Counter(term.name for one in planned for term in one.terms)
         means: dict[str, Tensor] = {}
         minimised: list[Tensor] = []
+        fits: list[Tensor] = []
         teacher = None if self._teacher is None else self._teacher(images)
         for one in planned:
             with engine.one_pass(is_last=one is planned[-1]):
@@ -132,6 +143,7 @@ class SupernetTask(Task):
                 loss, values = evaluate_terms(one.terms, context)
                 engine.backward(loss)
             minimised.append(loss.detach())
+            fits.append(fit_of(one.terms, values))
             teacher = context.logits.detach() if teacher is None else teacher
             for name, value in values.items():
                 share = value / counts[name]
@@ -141,7 +153,7 @@ class SupernetTask(Task):
             kept = features.kept_bytes / 2**20
             means[KEPT_MEGABYTES] = torch.tensor(kept, device=teacher.device)
             self._say_what_is_left_out(features)
-        return StepLosses(terms=means, passes=minimised)
+        return StepLosses(terms=means, passes=minimised, fits=fits)
 
     def passes(
         self, engine: Engine, *, step: int
@@ -175,16 +187,18 @@ class SupernetTask(Task):
             else:
                 shown = self._with_fewest_bits() if engine.is_compiled else compared
                 inputs, errors = features.compared(inputs, shown)
-        names = {term.name for term in one.terms}
+        functions = {term.function for term in one.terms}
         weight_terms = None
-        if names & {DAMPENING, TWO_BIT_DECAY}:
+        if functions & {weight_dampening, two_bit_decay}:
             weight_terms = WeightTerms(
-                self.candidates, dampens=DAMPENING in names, decays=TWO_BIT_DECAY in names
+                self.candidates,
+                dampens=weight_dampening in functions,
+                decays=two_bit_decay in functions,
             )
             bits, fewest = [weight for weight, _ in one.policy], None
             if engine.is_compiled:
                 fewest = self._encoded(self.candidates.smallest, engine).rows
-            inputs = weight_terms.watching(inputs, bits, fewest=fewest)
+            inputs = weight_terms.watching(inputs, bits, decayed=one.decayed, fewest=fewest)
         return PassContext(
             logits=engine.model(images, inputs),
             labels=labels,
@@ -271,8 +285,10 @@ class SupernetTask(Task):
 
     def end_epoch(self, epoch: int) -> dict[str, float]:
         """Let the bit-width scheduler freeze candidates where it is time; rank 0 decides."""
-        if epoch not in self._acts:
+        if not self._config.train.bit_scheduler:
             return {}
+        if epoch not in self._acts:
+            return standing(self.model, self.candidates)
         ratio = freezing_ratio(epoch, self._config.train.epochs)
         # Turbulence counts weights on either side of a threshold: ranks whose arithmetic differs in
         # a last bit could rank two layers differently.
@@ -309,22 +325,22 @@ class SupernetTask(Task):
         train = self._config.train
         if not train.bit_scheduler:
             return frozenset()
-        epochs = epochs_of_acts(train.epochs, train.scheduler_start_epoch)
-        if train.epochs and not epochs:
-            logger.warning(
-                "train.bit_scheduler changes nothing: it first acts after epoch %d of %d, and "
-                "never after the last; train for longer or lower train.scheduler_start_epoch",
-                train.scheduler_start_epoch or 1,
-                train.epochs,
-            )
-        return frozenset(epochs)
+        return frozenset(epochs_of_acts(train.epochs, train.scheduler_start_epoch))
 
     def _plan(self, step: int, progress: float) -> list[PlannedPass]:
         """Return the passes of a step: the one that teaches the others comes first."""
         largest, *others = self._policies(step).values()
         max_pass = PlannedPass(policy=largest, terms=self._max_pass_terms, is_max_pass=True)
-        terms = random_pass_terms(self._config.train, progress=progress)
-        return [max_pass, *(PlannedPass(policy=policy, terms=terms) for policy in others)]
+        planned, free = [max_pass], set(self._decayed_layers)
+        for index, policy in enumerate(others):
+            is_random = index < self._config.train.num_random_passes
+            terms = random_pass_terms(
+                self._config.train, progress=progress, name="random" if is_random else "min"
+            )
+            decayed = {at for at in free if policy.bits[at][0] == TWO_BITS}
+            planned.append(PlannedPass(policy=policy, terms=terms, decayed=decayed))
+            free -= decayed
+        return planned
 
     def _policies(self, step: int) -> dict[str, Policy]:
         """Return the policies of a step by the names of their passes, in order."""

@@ -48,7 +48,8 @@ class Task(ABC):
 
         Args:
             engine: Runs them.
-            step: Index of the optimizer step, from 0, of the present epoch.
+            step: Index of the optimizer step in the whole training, from 0, among those of the
+                epoch that runs: what earlier epochs drew from may have changed.
 
         Returns:
             What a pass is called, and the function from images (N, C, H, W) to its logits.

@@ -8,11 +8,16 @@ the weight, summed over the elements of a layer and over the layers of the netwo
   decay      w_c^2 / 2 of the layers whose weights have 2 bits (arXiv 2401.01543, its code)
 
 Elements that round to the same grid point, within half a step, under the layer's smallest present
-candidate are not dampened: there fewer bits ask for the same. So nothing is at that candidate.
+candidate are not dampened: both bit-widths want them where they are. At that candidate itself, and
+so in a network with one bit-width, the dampening is zero by definition.
+
+The decay differs from the authors' code, which adds it in every pass, while the optimizer decays a
+weight once a step: with a decay of 0 and a layer at 2 bits in two passes, its weights would grow.
+Here it is added once a step, and for convolutions alone, which alone the optimizer decays.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,7 +57,7 @@ class WeightTerms:
 
     @property
     def decay(self) -> list[Tensor]:
-        """By layer at 2 bits, a scalar."""
+        """By layer that decays apart, a scalar."""
         return [self._seen.halves[at] for at in self._decayed if at in self._seen.halves]
 
     def watching(
@@ -60,6 +65,7 @@ class WeightTerms:
         inputs: PolicyInputs,
         bits: Iterable[int],
         *,
+        decayed: Collection[int],
         fewest: Sequence[LayerRow] | None = None,
     ) -> PolicyInputs:
         """Return the inputs of a pass, which then shows its weights.
@@ -67,6 +73,7 @@ class WeightTerms:
         Args:
             inputs: As `Supernet.encode` returned them.
             bits: Weight bits of each layer in the pass.
+            decayed: Layers at 2 bits that decay apart in this pass.
             fewest: Rows of the smallest present policy in tensors, for a compiled graph: passes of
                 any bits then compute the same of every layer, and what does not count is left out
                 afterwards. None computes only what counts.
@@ -75,7 +82,7 @@ class WeightTerms:
         if self._dampens:
             self._dampened = [at for at, own in enumerate(own_bits) if own > self._smallest[at]]
         if self._decays:
-            self._decayed = [at for at, own in enumerate(own_bits) if own == TWO_BITS]
+            self._decayed = sorted(decayed)
         rows = list(inputs.rows)
         for at, row in enumerate(rows):
             is_dampened, decays = at in self._dampened, at in self._decayed

@@ -13,7 +13,7 @@ from harness.errors import RunError, Stopped
 from harness.problem.cost import bitops
 from harness.run.checkpoint_folder import newest_checkpoint
 from harness.run.folder import RunDir
-from harness.run.policy_file import load_policy
+from harness.run.policy_file import load_policy, resolve_policy
 from harness.run.state_file import load_state
 from harness.search.driver import search
 from harness.search.from_archive import answer
@@ -173,7 +173,9 @@ def test_frozen_bits_are_searched_confirmed_and_measured_by_the_command(
     least = network.narrowed(left).candidates.smallest
     tight = f"{(bitops(network, network.candidates.smallest) + 1) / 1e6:.6f}M"
     assert bitops(network, least) > bitops(network, network.candidates.smallest) + 1
-    assert "the least resnet8 reaches" in refused(*ask[:-1], "--target-bitops", tight)
+    line = refused(*ask[:-1], "--target-bitops", tight)
+    assert "the least resnet8 reaches" in line
+    assert "the bit-width scheduler has frozen bits of" in line
     harness_json(*ask, "--target-bitops", tight)
     (folder,) = (copied.path / "search").glob("guided_*")
     policy = folder / "policy.json"
@@ -182,6 +184,18 @@ def test_frozen_bits_are_searched_confirmed_and_measured_by_the_command(
     measured = harness_json(*evaluate, "--all-candidates")
     assert measured["accuracy"]["test"] == json.loads(policy.read_text())["accuracy"]["test"]
     harness_json(*ask[:3], *ask[5:], "--from-archive", "--target-bitops", "50%", "--confirm", 2)
+
+
+def test_uniform_bits_that_are_frozen_are_said(scheduled, caplog):
+    network, present = scheduled.load_network(), load_run(scheduled).candidates
+    frozen = [layer.name for layer in present.layers if layer.weight == (6, 5, 4, 3)]
+    assert resolve_policy("3/3", network, candidates=present)
+    assert resolve_policy("2/2", network)
+    assert caplog.messages == []
+    policy = resolve_policy("2/2", network, candidates=present)
+    assert policy != network.candidates.uniform(weight_bits=2, act_bits=2)
+    (message,) = caplog.messages
+    assert f"policy 2/2 gives other bits to {len(frozen)} layers, {frozen[0]} the first" in message
 
 
 def test_where_nothing_is_frozen_the_option_says_so(trained_run, tmp_path, caplog):

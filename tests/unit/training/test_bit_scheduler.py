@@ -239,7 +239,11 @@ def test_depthwise_layers_lose_their_own_smallest_candidate():
 def test_the_task_acts_at_its_epochs_and_says_so(caplog):
     task = task_of("train.bit_scheduler=true", "train.epochs=10", "train.scheduler_start_epoch=4")
     full = task.model.network.candidates
-    assert task.end_epoch(3) == {}
+    before = {
+        f"turbulence/{full.layers[index].name}": value
+        for index, value in turbulences_of(task.model, full).items()
+    }
+    assert task.end_epoch(3) == {"layers_frozen": 0, **before}
     assert task.candidates == full
     with caplog.at_level(logging.INFO):
         row = task.end_epoch(4)
@@ -260,7 +264,9 @@ def test_the_task_acts_at_its_epochs_and_says_so(caplog):
         f"epoch 4, bit-width scheduler: {len(frozen)} of {len(turbulences)} layers frozen, "
         f"most turbulent {names[most]} ({turbulences[most]:.3f})"
     )
-    assert task.end_epoch(10) == {}
+    after = task.end_epoch(10)
+    assert after["layers_frozen"] == len(frozen)
+    assert after.keys() == {"layers_frozen", *before}
 
 
 def test_a_frozen_layer_is_released_when_others_are_more_turbulent():

@@ -14,9 +14,10 @@ from harness.training.losses import StepLosses
 IMAGES = torch.zeros(2, 1, 8, 8)
 
 
-def losses(kl=0.5, passes=(1.0, 1.5)):
+def losses(kl=0.5, passes=(1.0, 1.5), fits=None):
     terms = {"ce": torch.tensor(1.0), "kl": torch.tensor(kl)}
-    return StepLosses(terms=terms, passes=[torch.tensor(value) for value in passes])
+    sums = [torch.tensor(value) for value in passes]
+    return StepLosses(terms=terms, passes=sums, fits=sums if fits is None else fits)
 
 
 def spoiled(value=math.nan):
@@ -76,6 +77,9 @@ def test_a_loss_explodes_beyond_the_factor_times_that_of_guessing():
     with pytest.raises(NotFiniteError, match=message):
         guard.look(losses(passes=(1.0, limit * 1.001)), IMAGES, step=2, signal_number=0)
     assert asked[0].is_loss_finite
+    # Penalties have scales of their own.
+    fits = [torch.tensor(1.0), torch.tensor(limit * 0.999)]
+    guard.look(losses(passes=(1.0, 54_000.0), fits=fits), IMAGES, step=3, signal_number=0)
 
 
 def test_without_a_factor_only_what_is_no_number_stops():

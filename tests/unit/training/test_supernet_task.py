@@ -2,10 +2,12 @@
 
 import json
 
+import pytest
 import torch
 import torch.nn.functional as F
 from supernet_tasks import engine_of, floats, gradients, narrowed, task_of
 
+from harness.errors import ConfigError
 from harness.training.losses import PassContext, teacher_kl
 from harness.training.policy_sampler import sample_policy
 from harness.training.supernet_task import shown_policies
@@ -90,3 +92,8 @@ def test_shown_policies_are_the_ends_and_those_of_equal_bits():
     assert list(shown) == ["max", "min", "6/6", "5/5", "4/4", "3/3", "2/2"]
     assert shown["max"] == candidates.largest
     assert shown["2/2"] == candidates.uniform(weight_bits=2, act_bits=2)
+
+
+def test_one_image_is_too_few_for_the_first_step_sizes():
+    with pytest.raises(ConfigError, match=r"train.calibration_images 1 gives batch normalisation"):
+        task_of(2, "train.calibration_images=1").calibrate()

@@ -3,11 +3,14 @@
 import pytest
 import torch
 from supernet_tasks import engine_of, floats, gradients, task_of
+from torch import nn
 
 from harness.run.config import TrainConfig
-from harness.training.losses import DAMPENING, TWO_BIT_DECAY, random_pass_terms
+from harness.training.losses import random_pass_terms
 from harness.training.policy_sampler import sample_policy
 from harness.training.weight_terms import WeightTerms
+
+DAMPENING, TWO_BIT_DECAY = "random_dampening", "random_two_bit_decay"
 
 
 def grid(layer, bits):
@@ -39,7 +42,8 @@ def test_terms_equal_what_is_counted_out(batch):
         policy = sample_policy(task.candidates, seed=seed, step=0, pass_index=0)
         terms = WeightTerms(task.candidates, dampens=True, decays=True)
         bits = [weight for weight, _ in policy]
-        task.model(batch[0], terms.watching(task.model.encode(policy), bits))
+        two = [at for at, own in enumerate(bits) if own == 2]
+        task.model(batch[0], terms.watching(task.model.encode(policy), bits, decayed=two))
         dampening = squares = 0.0
         parts = zip(task.model.layers, bits, task.candidates.layers, strict=True)
         for layer, own, candidates in parts:
@@ -57,7 +61,7 @@ def test_weights_are_drawn_to_the_grid_and_the_grid_stands_still(batch):
     policy = task.candidates.uniform(weight_bits=4, act_bits=4)
     terms = WeightTerms(task.candidates, dampens=True, decays=False)
     bits = [weight for weight, _ in policy]
-    task.model(batch[0], terms.watching(task.model.encode(policy), bits))
+    task.model(batch[0], terms.watching(task.model.encode(policy), bits, decayed=()))
     sum(terms.dampening).backward()
     layer = task.model.layers[2]
     quantized = layer.quantized_weight(layer.weight_quantizer.level(4)).detach()
@@ -89,19 +93,38 @@ def test_dampening_begins_late_and_rises(batch):
     assert late[DAMPENING] > 0
 
 
-def test_decay_at_two_bits_takes_the_place_of_the_other(batch):
-    task = task_of(2, "train.weight_decay=0.01", "train.two_bit_weight_decay=0.0")
-    other = task_of(2, "train.weight_decay=0.01")
+def test_decay_at_two_bits_takes_the_place_of_the_other_once_a_step(batch):
+    task = task_of(3, "train.weight_decay=0.01", "train.two_bit_weight_decay=0.0")
+    other = task_of(3, "train.weight_decay=0.01")
     losses = task.run_passes(engine_of(task), *batch, step=5).terms
     other.run_passes(engine_of(other), *batch, step=5)
-    policies = [sample_policy(task.candidates, seed=3, step=5, pass_index=k) for k in range(2)]
+    policies = [sample_policy(task.candidates, seed=3, step=5, pass_index=k) for k in range(3)]
+    counts = [sum(policy.bits[at][0] == 2 for policy in policies) for at in range(10)]
+    assert {0, 1, 2} <= set(counts)
     for index, layer in enumerate(task.model.layers):
-        count = sum(policy.bits[index][0] == 2 for policy in policies)
+        is_decayed = counts[index] > 0
         clipped = layer.weight.detach()
-        step, low, high = grid(layer, 2) if count else (0.0, 0, 0)
+        step, low, high = grid(layer, 2) if is_decayed else (0.0, 0, 0)
         inside = (clipped > low * step) & (clipped < high * step)
         difference = layer.weight.grad - other.model.layers[index].weight.grad
-        expected = -0.01 * count * clipped * inside
+        expected = -0.01 * is_decayed * clipped * inside
         torch.testing.assert_close(difference, expected, rtol=1e-3, atol=1e-6)
     assert losses[TWO_BIT_DECAY] > 0
     assert len(gradients(task)) == len(gradients(other))
+
+
+def test_layers_that_the_optimizer_does_not_decay_are_left_alone():
+    task = task_of(2)
+    is_linear = [isinstance(layer, nn.Linear) for layer in task.model.layers]
+    assert is_linear == [*[False] * 9, True]
+    assert task._decayed_layers == list(range(9))
+
+
+def test_the_min_pass_has_lines_of_its_own(batch):
+    task = task_of(1, "train.min_pass=true", "train.distortion_weight=0.1")
+    losses = floats(task.run_passes(engine_of(task), *batch, step=5).terms)
+    assert {"min_ce", "min_kl", "min_distortion", "random_ce", "random_kl"} <= losses.keys()
+    assert losses["min_distortion"] > losses["random_distortion"]
+    alone = task_of(0, "train.min_pass=true")
+    found = floats(alone.run_passes(engine_of(alone), *batch, step=5).terms)
+    assert list(found) == ["max_pass_ce", "min_ce", "min_kl"]
