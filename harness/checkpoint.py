@@ -139,9 +139,18 @@ def fill(module: nn.Module, tensors: dict[str, Tensor], *, checkpoint: Path) -> 
         module.load_state_dict(tensors)
     except RuntimeError as error:
         raise CheckpointError(
-            f"checkpoint {checkpoint} does not fit the network: {_first_line(error)}; "
+            f"checkpoint {checkpoint} does not fit the network: {_in_short(error)}; "
             "train again or use the configuration it was made with"
         ) from None
+    _check_usable(module, checkpoint)
+
+
+def _check_usable(module: nn.Module, checkpoint: Path) -> None:
+    """Check that one can compute with what a module was given.
+
+    Raises:
+        CheckpointError: One cannot.
+    """
     # After loading: what is too large for the module's own type has become infinite.
     problem = first_unusable(module.state_dict())
     if problem is not None:
@@ -209,13 +218,22 @@ def load_float_weights(model: nn.Module, path: Path, *, setting: str = "model.we
         setting: What the user calls the weights, for messages.
 
     Raises:
-        ModelError: There is no such file, it belongs to another network, or nothing can be computed
-            with it.
+        ModelError: There is no such file, it or the run belongs to another network, or nothing can
+            be computed with the file.
         CheckpointError: The run has no whole checkpoint, or nothing can be computed with it.
     """
     if path.is_dir():
         checkpoint = existing_checkpoint(RunDir(path))
-        fill(model, load_tensors(checkpoint, EMA_FILE), checkpoint=checkpoint)
+        try:
+            model.load_state_dict(load_tensors(checkpoint, EMA_FILE))
+        except RuntimeError as error:
+            there = load_state(checkpoint)["configuration"]
+            raise ModelError(
+                f"{setting} {path} is a {there['train.mode']} run of {there['model.name']}, whose "
+                f"weights do not fit the model ({_in_short(error)}); give a float run of the same "
+                "network"
+            ) from None
+        _check_usable(model, checkpoint)
         return
     # In the widest type there is; a larger file is of another model, if it is one at all.
     limit = MAX_HEADER_BYTES + 8 * sum(tensor.numel() for tensor in model.state_dict().values())
@@ -227,7 +245,7 @@ def load_float_weights(model: nn.Module, path: Path, *, setting: str = "model.we
         raise ModelError(f"weights {path} cannot be read: {reason}; check {setting}") from None
     except (SafetensorError, RuntimeError) as error:
         raise ModelError(
-            f"weights {path} do not fit the model: {_first_line(error)}; check {setting}"
+            f"weights {path} do not fit the model: {_in_short(error)}; check {setting}"
         ) from None
     problem = first_unusable(model.state_dict())
     if problem is not None:
@@ -241,6 +259,15 @@ def _to_safetensors(tensors: dict[str, Tensor]) -> bytes:
 def _with_names_of_format_2(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors of format 1 under the names they have since: `step_size` was `step`."""
     return {re.sub(r"(_quantizer)\.step$", r"\1.step_size", name): t for name, t in tensors.items()}
+
+
+def _in_short(error: Exception) -> str:
+    """Return the first line of what torch refused, with the first of the names that it lists."""
+    line = _first_line(error)
+    names = re.findall(r'"[^"]*"', line)
+    if not names[1:]:
+        return line
+    return f"{line.partition(names[0])[0]}{names[0]} and {len(names) - 1} more"
 
 
 def _first_line(error: Exception) -> str:

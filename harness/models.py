@@ -6,6 +6,7 @@ Those are two CIFAR-style residual networks and a MobileNetV2 with depthwise con
 import difflib
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import timm
 import torch
@@ -15,6 +16,28 @@ from torch import Tensor, nn
 from harness.errors import ModelError
 from harness.quant.finite import first_unusable
 from harness.run.config import ModelConfig
+
+
+class NetworkSettings(NamedTuple):
+    """What the user calls the settings that a network comes from, for messages."""
+
+    name: str
+    """Its name."""
+    weights: str
+    """Its weights."""
+    is_pretrained: str
+    """When it takes timm's pretrained weights."""
+    otherwise: str
+    """What to do where those cannot be had or used."""
+
+
+MODEL_SETTINGS = NetworkSettings(
+    name="model",
+    weights="model.weights",
+    is_pretrained="model.pretrained is true",
+    otherwise="set model.pretrained to false, or model.weights to a float run",
+)
+"""Of the network that is trained."""
 
 
 class BasicBlock(nn.Module):
@@ -154,7 +177,12 @@ BUILT_IN: dict[str, Callable[..., nn.Module]] = {
 
 
 def create_model(
-    config: ModelConfig, *, num_classes: int, in_channels: int, device: str = "cpu"
+    config: ModelConfig,
+    *,
+    num_classes: int,
+    in_channels: int,
+    device: str = "cpu",
+    settings: NetworkSettings = MODEL_SETTINGS,
 ) -> nn.Module:
     """Return a float network.
 
@@ -163,6 +191,7 @@ def create_model(
         num_classes: Logits of the last layer.
         in_channels: Channels of the input image.
         device: Where to create it; `meta` allocates nothing.
+        settings: What the user calls them, for messages.
 
     Raises:
         ModelError: There is no such model, or its pretrained weights cannot be had.
@@ -171,11 +200,24 @@ def create_model(
         if config.name in BUILT_IN:
             if config.pretrained:
                 raise ModelError(
-                    f"{config.name} has no pretrained weights; set model.pretrained to false, "
-                    "or model.weights to a float run"
+                    f"{settings.name} {config.name} has no pretrained weights; {settings.otherwise}"
                 )
             return BUILT_IN[config.name](num_classes=num_classes, in_channels=in_channels)
-        return _create_timm_model(config, num_classes=num_classes, in_channels=in_channels)
+        return _create_timm_model(
+            config, num_classes=num_classes, in_channels=in_channels, settings=settings
+        )
+
+
+def num_pretrained_classes(name: str) -> int | None:
+    """Return how many classes timm's pretrained weights of a network know, without loading them.
+
+    timm gives a network that is created for other classes a random last layer.
+
+    Returns:
+        0 where they have no last layer; None where there are no such weights.
+    """
+    facts = timm.get_pretrained_cfg(name)
+    return int(facts.num_classes) if facts is not None and facts.has_weights else None
 
 
 def default_input_size(name: str) -> tuple[int, int, int]:
@@ -183,11 +225,13 @@ def default_input_size(name: str) -> tuple[int, int, int]:
     return (3, 32, 32) if name in BUILT_IN else (3, 224, 224)
 
 
-def _create_timm_model(config: ModelConfig, *, num_classes: int, in_channels: int) -> nn.Module:
+def _create_timm_model(
+    config: ModelConfig, *, num_classes: int, in_channels: int, settings: NetworkSettings
+) -> nn.Module:
     if config.name.split(".")[0] not in timm.list_models():
         near = difflib.get_close_matches(config.name, [*BUILT_IN, *timm.list_models()], n=3)
         hint = f"; did you mean {' or '.join(near)}" if near else "; see timm.list_models()"
-        raise ModelError(f"model {config.name} is neither built in nor in timm{hint}")
+        raise ModelError(f"{settings.name} {config.name} is neither built in nor in timm{hint}")
     try:
         model: nn.Module = timm.create_model(
             config.name,
@@ -198,13 +242,13 @@ def _create_timm_model(config: ModelConfig, *, num_classes: int, in_channels: in
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
-            f"model {config.name} cannot be created ({reason}); "
-            "check the name, or the connection if model.pretrained is true"
+            f"{settings.name} {config.name} cannot be created ({reason}); "
+            f"check the name, or the connection if {settings.is_pretrained}"
         ) from error
     problem = first_unusable(model.state_dict()) if config.pretrained else None
     if problem is not None:
         raise ModelError(
             f"the pretrained weights of {config.name}: {problem}; remove them from the cache of "
-            "the hub, or set model.pretrained to false"
+            f"the hub, or {settings.otherwise}"
         )
     return model

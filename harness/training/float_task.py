@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from harness.accuracy import count_wrong
 from harness.checkpoint import load_float_weights
 from harness.data import Splits, eval_batches
-from harness.models import create_model
+from harness.models import MODEL_SETTINGS, NetworkSettings, create_model
 from harness.run.config import Config
 from harness.runtime import seed_everything
 from harness.training.engine import Engine
@@ -19,25 +19,28 @@ from harness.training.without_effect import warn_of_settings_without_effect
 
 
 def build_float_network(
-    config: Config, splits: Splits, *, setting: str = "model.weights"
+    config: Config, splits: Splits, *, settings: NetworkSettings = MODEL_SETTINGS
 ) -> nn.Module:
     """Return the float network with its initial weights, alike on every rank.
 
     Args:
         config: Names the network and its weights.
         splits: Images and classes.
-        setting: What the user calls its weights, for messages.
+        settings: What the user calls the network and its weights, for messages.
 
     Raises:
         ModelError: The model or its weights are not to be had.
     """
     seed_everything(config.seed)
     model = create_model(
-        config.model, num_classes=splits.num_classes, in_channels=splits.in_channels
+        config.model,
+        num_classes=splits.num_classes,
+        in_channels=splits.in_channels,
+        settings=settings,
     )
     if config.model.weights is not None:
-        load_float_weights(model, config.model.weights, setting=setting)
-        check_origin(config, splits, setting=setting)
+        load_float_weights(model, config.model.weights, setting=settings.weights)
+        check_origin(config, splits, setting=settings.weights)
     return model
 
 

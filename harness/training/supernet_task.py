@@ -49,7 +49,7 @@ from harness.training.losses import (
 )
 from harness.training.policy_sampler import sample_policy
 from harness.training.task import Task
-from harness.training.teacher import build_teacher
+from harness.training.teacher import build_teacher, check_same_teacher
 from harness.training.weight_terms import TWO_BITS, WeightTerms
 from harness.training.without_effect import warn_of_settings_without_effect
 
@@ -298,11 +298,17 @@ class SupernetTask(Task):
         return act.metrics()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the present candidates."""
-        return {"candidates": self.candidates.to_rows()}
+        """Return the present candidates, and the digest of the teacher where there is one."""
+        rows = {"candidates": self.candidates.to_rows()}
+        return rows if self._teacher is None else {**rows, "teacher": self._teacher.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the candidates."""
+        """Take up the candidates.
+
+        Raises:
+            CheckpointError: Another teacher taught the run.
+        """
+        check_same_teacher(state.get("teacher"), self._teacher, self._config)
         self.candidates = candidates_in(state, self.model.network)
 
     def check_description(self, run: RunDir) -> None:
