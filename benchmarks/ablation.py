@@ -2,8 +2,8 @@
 
 `python -m benchmarks.ablation` trains every recipe on the embedded digits, briefly and with two
 seeds. `--full` takes a residual and a depthwise network on Fashion-MNIST, three seeds, and keeps
-docs/results/ablation.{json,md}; that takes days of a core, so `--network`, `--recipe` and `--seed`,
-each repeatable, take a part of it, and what is trained and measured already is not done again.
+docs/results/ablation.{json,md,svg}; that takes days of a core, so `--network`, `--recipe` and
+`--seed`, each repeatable, take a part of it, and what is measured already is not done again.
 
 A recipe is a list of settings on top of the network's configuration; all of a seed start from the
 same float network, which has the same images. Accuracies are of the test split, BN statistics
@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.ablation_figure import figure
 from benchmarks.ablation_tables import markdown
 from benchmarks.budgets import BETWEEN, amount_text, halfway
 from benchmarks.kept_runs import RESULTS, keep_runs
@@ -26,7 +27,7 @@ from benchmarks.remedies import REMEDIES
 from benchmarks.supernets import CONFIGS
 from harness.problem.network import NetworkSpec
 from harness.run.config import load_config
-from harness.run.files import FileFormat, read_json
+from harness.run.files import FileFormat, read_json, write_text
 from harness.run.folder import SUMMARY_FORMAT, RunDir
 from harness.runtime import setup_logging
 from harness.search.driver import search
@@ -155,6 +156,8 @@ def keep(row: dict[str, Any]) -> None:
     """Write one measured training beside the others."""
     key = ("network", "recipe", "seed")
     keep_runs("ablation", [row], file_format=RESULTS_FORMAT, markdown=markdown, key=key)
+    rows = read_json(RESULTS / "ablation.json", file_format=RESULTS_FORMAT)["runs"]
+    write_text(RESULTS / "ablation.svg", figure(rows))
 
 
 def settings_of(label: str, one: Network, *, float_run: Path, model: str) -> list[str]:

@@ -10,6 +10,8 @@ YARDSTICK = "plain"
 HEAD = (
     "# What each part of the training is worth",
     "",
+    "![Test accuracy minus that of the plain recipe](ablation.svg)",
+    "",
     "`python -m benchmarks.ablation --full`; benchmarks/ablation.py has the recipes, each one or "
     "two settings on top of `plain`. Test accuracy in %, BN statistics re-estimated, of uniform "
     "policies and of policies searched at budgets between them: mean ± deviation over seeds, which "
@@ -18,6 +20,15 @@ HEAD = (
 )
 
 Rows = Sequence[dict[str, Any]]
+
+Column = tuple[str, str]
+"""`uniform` or `searched`, and the bits or the budget."""
+
+
+def title_of(column: Column) -> str:
+    """Return what stands above a column."""
+    kind, label = column
+    return f"{label}/{label}" if kind == "uniform" else label
 
 
 def markdown(rows: Rows) -> str:
@@ -36,7 +47,7 @@ def _network(rows: Rows) -> Iterator[str]:
         for kind in ("uniform", "searched")
         for label in dict.fromkeys(label for row in rows for label in row[kind])
     ]
-    titles = [f"{label}/{label}" if kind == "uniform" else label for kind, label in columns]
+    titles = [title_of(column) for column in columns]
     yield ""
     yield f"## {first['network']}: {first['training_images']} images"
     yield ""
@@ -65,7 +76,7 @@ def _network(rows: Rows) -> Iterator[str]:
             yield f"| {recipe} | {' | '.join(cells)} |"
 
 
-def _values(rows: Rows, column: tuple[str, str]) -> list[float]:
+def _values(rows: Rows, column: Column) -> list[float]:
     kind, label = column
     return [100 * row[kind][label] for row in rows if label in row[kind]]
 
@@ -78,13 +89,24 @@ def _spread(values: Sequence[float]) -> str:
     return f"{mean(values):.2f} ± {stdev(values):.2f}"
 
 
-def _difference(rows: Rows, plain: dict[int, dict[str, Any]], column: tuple[str, str]) -> str:
+def differences(rows: Rows, plain: dict[int, dict[str, Any]], column: Column) -> list[float]:
+    """Return a recipe's accuracy minus that of the yardstick in points, for each seed of both.
+
+    Args:
+        rows: Of the recipe.
+        plain: Of the yardstick, by seed.
+        column: Of the table.
+    """
     kind, label = column
-    found = [
+    return [
         100 * (row[kind][label] - plain[row["seed"]][kind][label])
         for row in rows
         if row["seed"] in plain and label in row[kind] and label in plain[row["seed"]][kind]
     ]
+
+
+def _difference(rows: Rows, plain: dict[int, dict[str, Any]], column: Column) -> str:
+    found = differences(rows, plain, column)
     if not found:
         return "-"
     return f"{mean(found):+.2f}" + (f" ± {half_width(found):.2f}" if len(found) > 1 else "")

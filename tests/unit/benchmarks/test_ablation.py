@@ -1,6 +1,7 @@
 """The ablation: what a recipe changes, how results are compared, and that nothing is done twice."""
 
 import json
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -81,6 +82,11 @@ def test_kept_results_are_not_measured_again(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(ablation, "FULL", ablation.QUICK)
     asked = {"network": None, "recipe": ["plain"], "seed": [1]}
     ablation.main(full=True, as_json=True, runs=tmp_path / "runs", **asked)
+    drawn = ET.fromstring((tmp_path / "ablation.svg").read_text())
+    dots = drawn.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(dots) == 4 + 2  # The legend; uniform 2/2 and 4/4 of `both`.
+    assert float(dots[4].attrib["cx"]) > float(dots[5].attrib["cx"])  # 10 points, and none.
+    assert "both" in [word.text for word in drawn.findall("{http://www.w3.org/2000/svg}text")]
     again = json.loads(capsys.readouterr().out.splitlines()[-1])["runs"]
     assert again == [row("plain", 1, 0.7, 0.9)]
     assert "| both | 4 | 1 | 90.00 | 90.00 |" in (tmp_path / "ablation.md").read_text()
