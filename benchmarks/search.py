@@ -25,6 +25,7 @@ import typer
 from numpy.typing import NDArray
 
 from benchmarks.budgets import amount_text, halfway
+from benchmarks.kept_rows import KeptRows
 from benchmarks.kept_runs import keep_runs
 from benchmarks.paper_rule import paper_search
 from benchmarks.search_tables import RULE_LIMIT, markdown, summary
@@ -146,7 +147,7 @@ class Comparison:
 
     def _seed(self, seed: int, num_seeds: int) -> dict[str, Any]:
         scored = self._subset(seed, num_seeds)
-        paper, plain = self._paper(scored)
+        paper, plain = self._paper(scored, seed, num_seeds)
         found = {count: self._ours(scored, seed, count) for count in EVALUATIONS}
         policies = [paper, *(policy for policy, _, _ in found.values())]
         accuracies = self._trained.accuracy(policies, split="test")
@@ -177,17 +178,32 @@ class Comparison:
         size = self._trained.config.eval.batch_size
         return _Held([(images[one], labels[one]) for one in torch.split(chosen, size)])
 
-    def _paper(self, scored: "_Held") -> tuple[Policy, dict[str, Any]]:
-        """Return where the rule ends, how many policies it scores, and what one costs plainly."""
+    def _paper(self, scored: "_Held", seed: int, num_seeds: int) -> tuple[Policy, dict[str, Any]]:
+        """Return where the rule ends, how many policies it scores, and what one costs plainly.
+
+        Its thousands of counts are kept in the run's folder, so that a benchmark that was stopped
+        goes on; what is timed is measured anew.
+        """
         supernet = self._trained.supernet
         scorer = PolicyScorer(supernet, scored, score="errors", recalibration=self._training)
-        known: dict[Policy, int] = {}
+        kept = KeptRows(
+            self._trained.run.path / "benchmark",
+            "paper_rule",
+            {
+                "weights": self._trained.weights_digest,
+                "data": self._trained.splits.identity.to_json(),
+                "images": [seed, num_seeds, scored.num_images],
+                "recalibrate_images": self._training.num_images,
+            },
+        )
+        every: dict[Policy, None] = {}
 
         def evaluate(policies: PolicyArray) -> list[int]:
             asked = [Policy(policy) for policy in policies.tolist()]
-            missing = [policy for policy in asked if policy not in known]
-            known.update(zip(missing, scorer.score(missing).num_wrong.tolist(), strict=True))
-            return [known[policy] for policy in asked]
+            missing = [policy for policy in asked if policy not in kept]
+            kept.add(dict(zip(missing, scorer.score(missing).num_wrong.tolist(), strict=True)))
+            every.update(dict.fromkeys(asked))
+            return [kept[policy] for policy in asked]
 
         end, evaluations = paper_search(
             self._network.candidates,
@@ -196,12 +212,11 @@ class Comparison:
             evaluate,
             evaluations=RULE_LIMIT,
         )
-        every = list(known)
-        timed = every[:: max(1, len(every) // TIMED_POLICIES)][:TIMED_POLICIES]
+        timed = list(every)[:: max(1, len(every) // TIMED_POLICIES)][:TIMED_POLICIES]
         began = time.process_time()
         counts = [self._wrong_plainly(policy, scored) for policy in timed]
         seconds = (time.process_time() - began) / len(timed)
-        assert counts == [known[policy] for policy in timed], "the executor counts otherwise"
+        assert counts == [kept[policy] for policy in timed], "the executor counts otherwise"
         is_ended = evaluations <= RULE_LIMIT - 2 * len(self._network.layers)
         return end, {
             "evaluations": evaluations,
