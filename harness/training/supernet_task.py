@@ -180,13 +180,15 @@ class SupernetTask(Task):
     ) -> PassContext:
         """Run a pass; the max pass keeps its features for the others."""
         inputs, errors = self._encoded(one.policy, engine), dict[int, Tensor]()
-        compared = self._at_fewest_bits(one)
-        if features is not None:
-            if one.is_max_pass:
-                inputs = features.keeping(inputs)
-            else:
-                shown = self._with_fewest_bits() if engine.is_compiled else compared
-                inputs, errors = features.compared(inputs, shown)
+        compared: Sequence[int] = ()
+        if features is not None and one.is_max_pass:
+            inputs = features.keeping(inputs)
+        elif features is not None:
+            compared = self._at_fewest_bits(one.policy)
+            # A compiled graph compares every layer that any pass may have there.
+            smallest = self.candidates.smallest
+            shown = self._at_fewest_bits(smallest) if engine.is_compiled else compared
+            inputs, errors = features.compared(inputs, shown)
         functions = {term.function for term in one.terms}
         weight_terms = None
         if functions & {weight_dampening, two_bit_decay}:
@@ -221,18 +223,15 @@ class SupernetTask(Task):
         config = self._config.train
         if not config.distortion_weight:
             return None
-        needed = {layer for one in planned[1:] for layer in self._at_fewest_bits(one)}
-        layers = self._with_fewest_bits() if is_compiled else sorted(needed)
-        return FeatureDistortion(layers, max_bytes=config.distortion_max_bytes)
+        policies = [one.policy for one in planned[1:]]
+        if is_compiled:
+            policies = [self.candidates.smallest]
+        needed = {layer for policy in policies for layer in self._at_fewest_bits(policy)}
+        return FeatureDistortion(sorted(needed), max_bytes=config.distortion_max_bytes)
 
-    def _at_fewest_bits(self, one: PlannedPass) -> list[int]:
-        """Return the layers that a pass has at their smallest weight candidate."""
-        found = layers_at_fewest_bits(one.policy, self.candidates)
-        return [layer for layer in found if layer in self.model.normalised_layers]
-
-    def _with_fewest_bits(self) -> list[int]:
-        """Return the layers that any pass may have there: what a compiled graph compares."""
-        found = layers_at_fewest_bits(self.candidates.smallest, self.candidates)
+    def _at_fewest_bits(self, policy: Policy) -> list[int]:
+        """Return the layers that a policy has at their smallest weight candidate."""
+        found = layers_at_fewest_bits(policy, self.candidates)
         return [layer for layer in found if layer in self.model.normalised_layers]
 
     def _say_what_is_left_out(self, features: FeatureDistortion) -> None:
